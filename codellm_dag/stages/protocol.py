@@ -1,0 +1,79 @@
+"""What a stage's function is given: its inputs as local folders and a place to report to.
+
+A stage is ``run(recipe, inputs, out, report) -> None``; it reads its inputs, writes files below ``out`` and
+knows nothing of Dagster, Kubernetes or the store. Everything below ``out`` must be the same bytes for the
+same recipe and inputs, except below ``out/_volatile`` (timings, logs), which no digest covers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from codellm_dag.recipes.runtime import Runtime
+
+VOLATILE = "_volatile"
+"""Folder below a stage's ``out`` whose files are kept but are not part of the content digest."""
+
+
+@dataclass(frozen=True)
+class LocalArtifact:
+    """An input artifact, readable at ``path`` (a folder; treat it as read-only)."""
+
+    kind: str
+    name: str
+    fingerprint: str
+    content_digest: str
+    path: Path
+
+
+class Inputs(Mapping[str, LocalArtifact]):
+    """The inputs of a stage by slot. A slot that takes many artifacts has names ``slot/key``."""
+
+    def __init__(self, artifacts: Mapping[str, LocalArtifact]) -> None:
+        self._artifacts = {slot: artifacts[slot] for slot in sorted(artifacts)}
+
+    def __getitem__(self, slot: str) -> LocalArtifact:
+        return self._artifacts[slot]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._artifacts)
+
+    def __len__(self) -> int:
+        return len(self._artifacts)
+
+    def many(self, slot: str) -> dict[str, LocalArtifact]:
+        """The artifacts of a slot that takes many, by key, in sorted order of keys."""
+        prefix = f"{slot}/"
+        return {name[len(prefix) :]: value for name, value in self.items() if name.startswith(prefix)}
+
+
+class Report(Protocol):
+    """Where a stage tells how it is doing. Implementations must be cheap to call often."""
+
+    runtime: Runtime
+    """Threads and workers this attempt may use."""
+    resume_dir: Path
+    """A folder that survives attempts of the same fingerprint: partial work to resume from."""
+
+    def progress(self, done: float, total: float, unit: str = "", note: str = "") -> None:
+        """Say how far the work is: ``done`` of ``total`` in ``unit`` (e.g. tokens), with a short note."""
+        ...
+
+    def metric(self, **values: float | int | str | bool) -> None:
+        """Final scalars of the stage: the manifest's and the asset's metadata."""
+        ...
+
+    def point(self, step: int, **values: float) -> None:
+        """A point of one or more time series (loss, reward, …) for plots."""
+        ...
+
+    def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """A small table (at most 100 rows) for the asset's page."""
+        ...
+
+    def log(self, message: str) -> None:
+        """A line for a person who reads the log."""
+        ...

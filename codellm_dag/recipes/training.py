@@ -1,0 +1,145 @@
+"""Recipes of the training room: the model's shape, the optimiser, pretraining and supervised fine-tuning."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from codellm_dag.recipes.base import Recipe
+
+
+class ModelShape(Recipe):
+    """A Llama-style decoder (RMSNorm, rotary positions, SwiGLU, grouped-query attention), float32."""
+
+    hidden_size: int = Field(default=192, ge=8, le=16_384, description="Width of the residual stream.")
+    layers: int = Field(default=5, ge=1, le=256, description="Decoder blocks.")
+    heads: int = Field(default=3, ge=1, le=256, description="Query heads; divides hidden_size.")
+    kv_heads: int = Field(default=3, ge=1, le=256, description="Key and value heads; divides heads.")
+    intermediate_size: int = Field(
+        default=512, ge=8, le=65_536, description="Width of the SwiGLU layer; 8/3 of hidden_size as in Llama."
+    )
+    tie_embeddings: bool = Field(
+        default=True, description="One matrix for input and output embeddings; saves most in small models."
+    )
+    rope_theta: float = Field(
+        default=10_000.0, gt=1.0, description="Base of rotary positions (Llama 1 and 2)."
+    )
+    maximum_positions: int = Field(
+        default=1024,
+        ge=16,
+        le=10_485_760,
+        description="Largest position, in tokens, the model is declared for.",
+    )
+    initializer_range: float = Field(
+        default=0.02, gt=0.0, le=1.0, description="Standard deviation of initial weights (Llama's 0.02)."
+    )
+
+    @model_validator(mode="after")
+    def _divides(self) -> ModelShape:
+        if self.hidden_size % self.heads:
+            raise ValueError(f"heads={self.heads} must divide hidden_size={self.hidden_size}")
+        if self.hidden_size // self.heads % 2:
+            raise ValueError(
+                f"hidden_size/heads={self.hidden_size // self.heads} must be even for rotary positions"
+            )
+        if self.heads % self.kv_heads:
+            raise ValueError(f"kv_heads={self.kv_heads} must divide heads={self.heads}")
+        return self
+
+
+class Optimizer(Recipe):
+    """The update rule and its schedule. Steps follow from the stage's token or epoch budget."""
+
+    name: Literal["adamw", "muon"] = Field(
+        default="adamw",
+        description="AdamW for every tensor, or Muon (Jordan et al. 2024) for the blocks' matrices and AdamW "
+        "for embeddings and norms.",
+    )
+    learning_rate: float = Field(
+        default=3e-3, gt=0.0, le=1.0, description="Peak learning rate of AdamW's tensors."
+    )
+    matrix_learning_rate: float = Field(
+        default=2e-2, gt=0.0, le=1.0, description="Peak learning rate of Muon's matrices; unused by adamw."
+    )
+    schedule: Literal["cosine", "linear", "warmup_stable_decay", "constant"] = Field(
+        default="cosine", description="Shape of the decay after warm-up; warmup_stable_decay decays linearly."
+    )
+    warmup_fraction: float = Field(
+        default=0.05, ge=0.0, lt=1.0, description="Share of steps in linear warm-up."
+    )
+    decay_fraction: float = Field(
+        default=0.2, gt=0.0, le=1.0, description="Share of steps in the final decay of warmup_stable_decay."
+    )
+    final_fraction: float = Field(
+        default=0.1,
+        ge=0.0,
+        le=1.0,
+        description="Learning rate at the end as a share of the peak (Chinchilla: 0.1).",
+    )
+    weight_decay: float = Field(
+        default=0.1, ge=0.0, le=10.0, description="Decoupled weight decay (GPT-3's 0.1)."
+    )
+    beta1: float = Field(default=0.9, ge=0.0, lt=1.0, description="AdamW's first-moment decay.")
+    beta2: float = Field(
+        default=0.95, ge=0.0, lt=1.0, description="AdamW's second-moment decay (GPT-3's 0.95)."
+    )
+    epsilon: float = Field(default=1e-8, gt=0.0, le=1.0, description="AdamW's epsilon.")
+    gradient_clip: float = Field(
+        default=1.0, ge=0.0, le=1e6, description="Largest global gradient norm; 0 does not clip."
+    )
+
+
+class Batch(Recipe):
+    """How many rows make one update. The global batch never depends on the number of devices."""
+
+    global_rows: int = Field(default=32, ge=1, le=1_000_000, description="Packed rows in one optimiser step.")
+    micro_rows: int = Field(
+        default=32,
+        ge=1,
+        le=1_000_000,
+        description="Packed rows in one forward pass, on all devices together; divides global_rows. In the "
+        "recipe because it changes the order of float sums.",
+    )
+
+    @model_validator(mode="after")
+    def _divides(self) -> Batch:
+        if self.global_rows % self.micro_rows:
+            raise ValueError(f"micro_rows={self.micro_rows} must divide global_rows={self.global_rows}")
+        return self
+
+
+class PretrainingRecipe(Recipe):
+    """A Llama-style model from scratch on packed shards."""
+
+    model: ModelShape = Field(default_factory=ModelShape, description="Shape of the model.")
+    optimizer: Optimizer = Field(default_factory=Optimizer, description="Update rule and schedule.")
+    batch: Batch = Field(default_factory=Batch, description="Global and micro batch.")
+    tokens: int = Field(
+        default=1_000_000,
+        ge=1,
+        description="Tokens to train on, padding counted too; rounded down to whole steps. More than the "
+        "shards hold means further epochs, each in a new order.",
+    )
+    seed: int = Field(default=0, ge=0, le=2**31 - 1, description="Seed of initial weights and data order.")
+
+
+class SftRecipe(Recipe):
+    """Supervised fine-tuning on chat messages, loss on the assistant's tokens only."""
+
+    optimizer: Optimizer = Field(
+        default_factory=lambda: Optimizer(learning_rate=2e-3), description="Update rule and schedule."
+    )
+    batch: Batch = Field(
+        default_factory=lambda: Batch(global_rows=16, micro_rows=16), description="Global and micro batch."
+    )
+    epochs: float = Field(
+        default=1.0, gt=0.0, le=1000.0, description="Passes over the data; may be a fraction."
+    )
+    sequence_length: int = Field(default=256, ge=16, le=1_048_576, description="Tokens of one packed row.")
+    maximum_examples: int = Field(
+        default=0,
+        ge=0,
+        description="Examples to use, in order of problem id; 0 uses all. For data ablations.",
+    )
+    seed: int = Field(default=0, ge=0, le=2**31 - 1, description="Seed of the data order.")

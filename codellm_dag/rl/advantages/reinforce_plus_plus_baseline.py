@@ -1,6 +1,6 @@
 """REINFORCE++ with a group baseline: reward minus group mean, then whitened over all response tokens.
 
-Hu et al. 2025, "REINFORCE++". The numbers of verl's ``compute_reinforce_plus_plus_baseline_outcome_advantage``.
+Hu et al. 2025, "REINFORCE++"; numbers of verl's ``compute_reinforce_plus_plus_baseline_outcome_advantage``.
 Mean and variance weigh each response by its tokens, the variance has Bessel's correction over tokens, 1e-8 is
 added to the variance, and a response that is alone in its group has the baseline 0.
 """

@@ -1,0 +1,346 @@
+"""The store: artifacts that are published whole or not at all, and found only if they are all there.
+
+Layout below the store's address::
+
+    artifacts/<stage>/<fingerprint>/manifest.json             written last, by one conditional create
+    artifacts/<stage>/<fingerprint>/manifest.<n>.damaged      a manifest whose files were damaged, replaced
+    artifacts/<stage>/<fingerprint>/attempts/<attempt>/…      the files, each attempt under its own name
+    refs/  decisions/  ledger/                                see records.py
+
+The first commit of a fingerprint wins; whoever loses gets the winner's artifact. Killing a writer anywhere
+leaves no manifest or a whole one. Not covered: deciding what to compute (`codellm_dag/launch`) and deleting
+what nothing reaches.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from codellm_dag.store.backend import DiskBackend
+from codellm_dag.store.errors import StoreError
+from codellm_dag.store.fingerprint import digest
+from codellm_dag.store.location import open_backend
+from codellm_dag.store.manifest import SCHEMA_VERSION, Artifact, Manifest, Output, to_json
+from codellm_dag.store.outputs import describe_outputs, digest_of, protect, sha256_of
+from codellm_dag.store.paths import attempt_prefix, cache_root, manifest_path
+from codellm_dag.store.records import Decisions, Ledger, Refs, new_id
+
+_HEX = re.compile(r"[0-9a-f]{4,64}")
+
+
+@dataclass(frozen=True)
+class Hit:
+    """The artifact is there: its manifest, and every file with its size."""
+
+    artifact: Artifact
+    manifest: Manifest
+
+
+@dataclass(frozen=True)
+class Miss:
+    """It is not there, or not whole. `manifest` is the damaged artifact's, if it could be read."""
+
+    reason: str
+    damaged: bool = False
+    manifest: Manifest | None = None
+
+
+@dataclass(frozen=True)
+class BadFile:
+    """A file, or the manifest itself, that is not what was committed."""
+
+    path: str
+    problem: str
+
+
+class Store:
+    """A place for artifacts: ``/path``, ``file:///path`` or ``s3://bucket/prefix``.
+
+    Opening it touches nothing; `check` finds out whether it works. Raises InvalidStoreURLError.
+    """
+
+    def __init__(self, url: str | Path, options: Mapping[str, Any] | None = None) -> None:
+        self.backend = open_backend(url, options)
+        self.url = self.backend.url
+        self.refs = Refs(self.backend)
+        self.decisions = Decisions(self.backend)
+        self.ledger = Ledger(self.backend)
+
+    def __repr__(self) -> str:
+        return f"Store({self.url!r})"
+
+    @property
+    def is_local(self) -> bool:
+        """Whether artifacts are folders on this machine."""
+        return isinstance(self.backend, DiskBackend)
+
+    @property
+    def work_root(self) -> Path:
+        """This machine's folder for unfinished work of this store."""
+        if isinstance(self.backend, DiskBackend):
+            return self.backend.root
+        return cache_root() / "stores" / digest(self.url)[:16]
+
+    def check(self) -> None:
+        """Raise StoreError, with the cause and the next step, unless the store can be used."""
+        self.backend.check()
+
+    def lookup(self, stage: str, fingerprint: str) -> Hit | Miss:
+        """Prove that a computation's result is there; else say exactly what is missing."""
+        try:
+            data = self.backend.read(manifest_path(stage, fingerprint))
+        except FileNotFoundError:
+            return Miss("never computed")
+        try:
+            manifest = _parse(data)
+        except ValueError as error:
+            return Miss(f"manifest.json cannot be read: {error}", damaged=True)
+        problem = self._missing_output(manifest)
+        if problem:
+            return Miss(problem, damaged=True, manifest=manifest)
+        return Hit(manifest.artifact, manifest)
+
+    def artifact(self, fingerprint: str) -> Artifact:
+        """The artifact with this fingerprint, or a unique beginning of it (4 digits or more)."""
+        return self.manifest(fingerprint).artifact
+
+    def manifest(self, fingerprint: str | Artifact) -> Manifest:
+        """The manifest of an artifact or fingerprint. Raises StoreError if there is none or several."""
+        if isinstance(fingerprint, Artifact):
+            place = manifest_path(fingerprint.stage, fingerprint.fingerprint)
+        else:
+            place = self._find(fingerprint)
+        try:
+            return _parse(self.backend.read(place))
+        except FileNotFoundError:
+            raise StoreError(f"{self.url} has no {place}; it was deleted, or this is another store") from None
+        except ValueError as error:
+            raise StoreError(f"{self.url}/{place} cannot be read: {error}") from error
+
+    def manifests(self, stage: str | None = None) -> Iterator[Manifest]:
+        """Every manifest that can be read, of all stages or one, by stage and fingerprint."""
+        for name in [stage] if stage else self.backend.children("artifacts"):
+            for fingerprint in self.backend.children(f"artifacts/{name}"):
+                try:
+                    yield _parse(self.backend.read(manifest_path(name, fingerprint)))
+                except (FileNotFoundError, ValueError):
+                    continue
+
+    def new_attempt(self, stage: str, fingerprint: str) -> tuple[str, Path]:
+        """A fresh attempt: its id, and the empty local folder its stage writes to."""
+        attempt = new_id()
+        if isinstance(self.backend, DiskBackend):
+            folder = self.backend.local(attempt_prefix(stage, fingerprint, attempt))
+        else:
+            folder = self.work_root / "work" / fingerprint / "attempts" / attempt / "out"
+        folder.mkdir(parents=True)
+        return attempt, folder
+
+    def publish(
+        self, draft: Manifest, folder: Path | None = None, outputs: Sequence[Output] | None = None
+    ) -> tuple[Manifest, bool]:
+        """Commit an attempt: its files, then the manifest; returns the committed manifest and whether it is ours.
+
+        `folder` is what `new_attempt` gave; its files are hashed and, for S3, uploaded. A remote attempt that
+        uploaded its files itself gives `outputs` instead. `draft`'s outputs and content digest are filled in
+        here. If another attempt was first, our files are removed and its manifest is returned; if what is
+        there is damaged, it is replaced. Raises InvalidOutputError and StoreError.
+        """
+        if outputs is None:
+            if folder is None:
+                raise ValueError("publish needs the attempt's folder or its outputs")
+            outputs = self.upload(draft, folder)
+        manifest = draft.model_copy(update={"outputs": list(outputs), "content_digest": digest_of(outputs)})
+        winner = self._commit(manifest)
+        ours = winner.attempt == manifest.attempt
+        if not ours:
+            self.backend.delete(attempt_prefix(draft.stage, draft.fingerprint, draft.attempt))
+        return winner, ours
+
+    def upload(self, draft: Manifest, folder: Path) -> list[Output]:
+        """Hash an attempt's files and bring them to their place in the store, if they are not there yet."""
+        outputs = describe_outputs(folder)
+        prefix = attempt_prefix(draft.stage, draft.fingerprint, draft.attempt)
+        if isinstance(self.backend, DiskBackend) and folder == self.backend.local(prefix):
+            protect(folder, outputs)
+        else:
+            self.backend.upload(folder, prefix, [output.path for output in outputs])
+        return outputs
+
+    def _commit(self, manifest: Manifest) -> Manifest:
+        place, data = manifest_path(manifest.stage, manifest.fingerprint), to_json(manifest)
+        for _ in range(100):
+            if self.backend.create(place, data):
+                return manifest
+            found = self.lookup(manifest.stage, manifest.fingerprint)
+            if isinstance(found, Hit):
+                return found.manifest
+            if found.damaged and self._replace(place, data, found):
+                return manifest
+        raise StoreError(f"{self.url}/{place} keeps changing; is something else writing to this store?")
+
+    def _replace(self, place: str, data: bytes, miss: Miss) -> bool:
+        """Swap a damaged manifest for ours, keeping the old one beside it; False if someone was faster."""
+        try:
+            old = self.backend.read(place)
+        except FileNotFoundError:
+            return False
+        folder = place.rsplit("/", 1)[0]
+        number = sum(name.endswith(".damaged") for name in self.backend.children(folder))
+        while not self.backend.create(f"{folder}/manifest.{number}.damaged", old):
+            number += 1
+        if not self.backend.swap(place, data, old):
+            return False
+        if miss.manifest is not None:
+            self.backend.delete(f"{folder}/attempts/{miss.manifest.attempt}")
+        return True
+
+    def discard(self, stage: str, fingerprint: str, attempt: str) -> None:
+        """Remove the files of an attempt that will not be committed."""
+        self.backend.delete(attempt_prefix(stage, fingerprint, attempt))
+
+    def attempts(self, stage: str, fingerprint: str) -> list[str]:
+        """Ids of the attempts that have files here, committed or not."""
+        return self.backend.children(f"artifacts/{stage}/{fingerprint}/attempts")
+
+    def local_path(self, artifact: Artifact) -> Path:
+        """A local folder with the artifact's files; treat it as read-only.
+
+        The artifact's own folder on a disk. From S3 its files (not the volatile ones) are downloaded once
+        into a cache keyed by content digest, each checked against its SHA-256. Raises StoreError.
+        """
+        manifest = self.manifest(artifact)
+        prefix = attempt_prefix(manifest.stage, manifest.fingerprint, manifest.attempt)
+        if isinstance(self.backend, DiskBackend):
+            return self.backend.local(prefix)
+        wanted = [output for output in manifest.outputs if not output.volatile]
+        target = cache_root() / "artifacts" / manifest.content_digest
+        if not _has_all(target, wanted):
+            self._download(prefix, wanted, target)
+        return target
+
+    def _download(self, prefix: str, outputs: Sequence[Output], target: Path) -> None:
+        fresh = target.parent / f".{target.name}.{new_id()}"
+        try:
+            for output in outputs:
+                path = fresh / output.path
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._download_one(prefix, output, path)
+            protect(fresh, outputs)
+            if target.exists() and not _has_all(target, outputs):
+                target.rename(target.parent / f".{target.name}.bad.{new_id()}")
+            try:
+                fresh.rename(target)
+            except OSError:  # someone else was faster; theirs has the same digest
+                if not _has_all(target, outputs):
+                    raise
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+
+    def _download_one(self, prefix: str, output: Output, path: Path) -> None:
+        place = f"{self.url}/{prefix}/{output.path}"
+        try:
+            self.backend.download(prefix, output.path, path)
+        except FileNotFoundError:
+            raise StoreError(f"{place} is missing; run its asset again") from None
+        found = sha256_of(path)
+        if found != output.sha256:
+            raise StoreError(
+                f"{place} has SHA-256 {found}, its manifest says {output.sha256}; run its asset again"
+            )
+
+    def verify(self, artifact: Artifact | Manifest) -> list[BadFile]:
+        """Hash everything again; every file that is missing or changed, empty if the artifact is as committed."""
+        manifest = artifact if isinstance(artifact, Manifest) else self.manifest(artifact)
+        bad = []
+        if digest(manifest.identity) != manifest.fingerprint:
+            bad.append(BadFile("manifest.json", "its identity does not hash to its fingerprint"))
+        if digest_of(manifest.outputs) != manifest.content_digest:
+            bad.append(BadFile("manifest.json", "its outputs do not hash to its content digest"))
+        prefix = attempt_prefix(manifest.stage, manifest.fingerprint, manifest.attempt)
+        sizes = self.backend.sizes(prefix)
+        for output in manifest.outputs:
+            problem = _size_problem(output, sizes) or self._hash_problem(prefix, output)
+            if problem:
+                bad.append(BadFile(output.path, problem))
+        return bad
+
+    def _hash_problem(self, prefix: str, output: Output) -> str | None:
+        if isinstance(self.backend, DiskBackend):
+            found = sha256_of(self.backend.local(f"{prefix}/{output.path}"))
+        else:
+            scratch = cache_root() / "verify" / new_id()
+            scratch.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self.backend.download(prefix, output.path, scratch)
+                found = sha256_of(scratch)
+            finally:
+                scratch.unlink(missing_ok=True)
+        return (
+            None
+            if found == output.sha256
+            else f"has SHA-256 {found[:12]}…, the manifest says {output.sha256[:12]}…"
+        )
+
+    def _missing_output(self, manifest: Manifest) -> str | None:
+        prefix = attempt_prefix(manifest.stage, manifest.fingerprint, manifest.attempt)
+        sizes = self.backend.sizes(prefix)
+        for output in manifest.outputs:
+            problem = None if output.volatile else _size_problem(output, sizes)
+            if problem:
+                return f"output {output.path} {problem}"
+        return None
+
+    def _find(self, fingerprint: str) -> str:
+        if not _HEX.fullmatch(fingerprint):
+            raise StoreError(f"{fingerprint!r} is not a fingerprint; give 4 to 64 hexadecimal digits")
+        found = [
+            manifest_path(stage, name)
+            for stage in self.backend.children("artifacts")
+            for name in self.backend.children(f"artifacts/{stage}")
+            if name.startswith(fingerprint)
+        ]
+        if len(found) != 1:
+            many = "no artifact" if not found else f"{len(found)} artifacts"
+            raise StoreError(f"{self.url} has {many} with a fingerprint that begins with {fingerprint}")
+        return found[0]
+
+
+def _parse(data: bytes) -> Manifest:
+    try:
+        values = json.loads(data)
+    except ValueError as error:
+        raise ValueError(f"not JSON ({error})") from error
+    version = values.get("schema_version") if isinstance(values, dict) else None
+    if version != SCHEMA_VERSION:
+        raise ValueError(f"schema_version is {version!r}, this code reads {SCHEMA_VERSION}")
+    try:
+        return Manifest.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"field {field}: {first['msg']}") from error
+
+
+def _size_problem(output: Output, sizes: Mapping[str, int]) -> str | None:
+    if output.path not in sizes:
+        return "is missing"
+    if sizes[output.path] != output.bytes:
+        return f"has {sizes[output.path]} bytes, its manifest says {output.bytes}"
+    return None
+
+
+def _has_all(folder: Path, outputs: Sequence[Output]) -> bool:
+    try:
+        return all(os.stat(folder / output.path).st_size == output.bytes for output in outputs)
+    except (FileNotFoundError, NotADirectoryError):
+        return False

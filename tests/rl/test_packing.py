@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from codellm_dag.rl.packing import GroupTokens, micro_batches, pack, response_logprobs
-from tests.rl.tiny import tiny_llama
+from tests.modelkit.tiny import tiny_llama
 
 GROUPS = [
     GroupTokens((5, 6, 7, 8), ((1, 2, 3), (9,), (1, 2, 4, 4, 4))),

@@ -39,6 +39,8 @@ def _spdx(expression: str) -> str:
 def _relative_glob(pattern: str) -> str:
     if not pattern or pattern.startswith("/") or ".." in pattern.split("/") or "\\" in pattern:
         raise ValueError("a glob is relative to the source's root, uses '/', and has no '..' part")
+    if pattern.count("[") != pattern.count("]"):
+        raise ValueError("a glob closes every '[' with ']'")
     return pattern
 
 
@@ -58,6 +60,7 @@ _ONLY = {
     "package": ("package",),
     "file": ("package",),
     "sha256": ("package",),
+    "root": ("package",),
     "dataset": ("hf_dataset",),
     "revision": ("hf_dataset",),
     "data_dir": ("hf_dataset",),
@@ -120,6 +123,10 @@ class SourceRecipe(Recipe):
         default="",
         pattern=r"^([0-9a-f]{64})?$",
         description="package: digest of that file (64 hex digits); empty: filled in from the pins.",
+    )
+    root: str = Field(
+        default="",
+        description="package: folder of the archive that paths and globs are relative to; empty: as pinned.",
     )
     dataset: str = Field(default="", description="hf_dataset: id on the hub (reading it uses the network).")
     revision: str = Field(
@@ -286,7 +293,7 @@ class NearDedupRecipe(Recipe):
 
 
 class DecontaminationRecipe(Recipe):
-    """Removes documents that share word n-grams with a benchmark problem's prompt, solution or tests."""
+    """Removes documents that share word n-grams with a benchmark problem's prompt and solution."""
 
     words_per_ngram: int = Field(
         default=10,

@@ -1,0 +1,28 @@
+"""Getting artifacts: what a request is, whether it is there, and running it if not."""
+
+from codellm_dag.launch.decision import decide, differences
+from codellm_dag.launch.errors import InvalidRequestError, StageFailedError
+from codellm_dag.launch.events import PipesBridge, PipesSink, StageEvent
+from codellm_dag.launch.identity import Identity, identify
+from codellm_dag.launch.launcher import Ended, InlineLauncher, Job, Launcher
+from codellm_dag.launch.local import LocalLauncher
+from codellm_dag.launch.materialize import Outcome, materialize
+
+__all__ = [
+    "Ended",
+    "Identity",
+    "InlineLauncher",
+    "InvalidRequestError",
+    "Job",
+    "Launcher",
+    "LocalLauncher",
+    "Outcome",
+    "PipesBridge",
+    "PipesSink",
+    "StageEvent",
+    "StageFailedError",
+    "decide",
+    "differences",
+    "identify",
+    "materialize",
+]

@@ -1,1 +1,1 @@
-"""The stages: what each is (registry), what its function is given (protocol), how it runs in a pod (entry)."""
+"""The stages: what each is (registry), what its function is given (protocol), how it runs (entry)."""

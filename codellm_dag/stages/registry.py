@@ -22,7 +22,9 @@ class Stage:
 
     ``module`` holds the function ``run``. ``recipe`` is ``module:Class``. ``slots`` maps a slot to the
     artifact kind it takes; a slot written ``name/*`` takes any number of artifacts, ``name?`` one or none.
-    ``packages`` are the distributions whose version is part of the fingerprint.
+    ``packages`` are the distributions whose version is part of the fingerprint. ``external`` names a light
+    function ``module:function`` from the recipe to ``{name: digest or version}`` of what the stage reads
+    from outside the store (a folder, an installed package's files); it is part of the fingerprint too.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Stage:
     recipe: str
     slots: Mapping[str, str]
     packages: tuple[str, ...] = ()
+    external: str = ""
 
     def recipe_class(self) -> type[Recipe]:
         """Import and return the recipe class."""
@@ -43,7 +46,13 @@ class Stage:
 
 
 def _stage(
-    name: str, kind: str, room: str, recipe: str, slots: Mapping[str, str], packages: tuple[str, ...] = ()
+    name: str,
+    kind: str,
+    room: str,
+    recipe: str,
+    slots: Mapping[str, str],
+    packages: tuple[str, ...] = (),
+    external: str = "",
 ) -> Stage:
     return Stage(
         name=name,
@@ -52,6 +61,7 @@ def _stage(
         recipe=f"codellm_dag.recipes.{recipe}",
         slots=MappingProxyType(dict(slots)),
         packages=packages,
+        external=external,
     )
 
 

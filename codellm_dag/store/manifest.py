@@ -200,7 +200,7 @@ class Ref(_Record):
 
 
 def to_json(record: BaseModel) -> bytes:
-    """A record as indented, strict JSON with sorted keys: readable, and the same bytes for the same record."""
+    """A record as indented, strict JSON with sorted keys: readable, and always the same bytes."""
     values = record.model_dump(mode="json")
     text = json.dumps(values, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return (text + "\n").encode("utf-8")

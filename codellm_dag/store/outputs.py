@@ -70,7 +70,7 @@ def digest_of(outputs: Sequence[Output]) -> str:
 def protect(folder: Path, outputs: Sequence[Output]) -> None:
     """Take the right to write from committed files, so that a careless reader cannot damage them."""
     for output in outputs:
-        os.chmod(folder / output.path, 0o444)
+        (folder / output.path).chmod(0o444)
 
 
 def _files(folder: Path, prefix: str) -> Iterator[str]:

@@ -15,7 +15,6 @@ what nothing reaches.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -148,7 +147,7 @@ class Store:
     def publish(
         self, draft: Manifest, folder: Path | None = None, outputs: Sequence[Output] | None = None
     ) -> tuple[Manifest, bool]:
-        """Commit an attempt: its files, then the manifest; returns the committed manifest and whether it is ours.
+        """Commit an attempt: its files, then the manifest. Returns the committed one and whether it is ours.
 
         `folder` is what `new_attempt` gave; its files are hashed and, for S3, uploaded. A remote attempt that
         uploaded its files itself gives `outputs` instead. `draft`'s outputs and content digest are filled in
@@ -259,7 +258,7 @@ class Store:
             )
 
     def verify(self, artifact: Artifact | Manifest) -> list[BadFile]:
-        """Hash everything again; every file that is missing or changed, empty if the artifact is as committed."""
+        """Hash everything again: the files that are missing or changed, none if all is as committed."""
         manifest = artifact if isinstance(artifact, Manifest) else self.manifest(artifact)
         bad = []
         if digest(manifest.identity) != manifest.fingerprint:
@@ -341,6 +340,6 @@ def _size_problem(output: Output, sizes: Mapping[str, int]) -> str | None:
 
 def _has_all(folder: Path, outputs: Sequence[Output]) -> bool:
     try:
-        return all(os.stat(folder / output.path).st_size == output.bytes for output in outputs)
+        return all((folder / output.path).stat().st_size == output.bytes for output in outputs)
     except (FileNotFoundError, NotADirectoryError):
         return False

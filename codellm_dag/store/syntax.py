@@ -109,7 +109,7 @@ def _is_type_checking(test: ast.expr) -> bool:
 
 
 def _dump(node: Any, parts: list[str]) -> None:
-    """Append a text that determines `node`; empty fields are left out, so later Pythons' new ones do not count."""
+    """Append a text that determines `node`; empty fields are left out, so a later Python's do not count."""
     if isinstance(node, ast.Constant):
         parts.append(f"{type(node.value).__name__}:{node.value!r};")
     elif isinstance(node, ast.AST):

@@ -1,0 +1,147 @@
+"""Gathers an attempt's messages: for the manifest, and as events for whoever watches."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from codellm_dag.launch.events import StageEvent
+from codellm_dag.store import Environment, Label, Output
+
+MAX_POINTS = 1000
+"""Points a time series keeps in the manifest; a longer one is thinned evenly and keeps its ends."""
+
+Message = Mapping[str, Any]
+
+
+@dataclass
+class Collector:
+    """Call it with each message. `emit` gets an event made with the given fields."""
+
+    emit: Callable[..., None]
+    metrics: dict[str, Any] = field(default_factory=dict)
+    points: list[tuple[int, dict[str, float | None]]] = field(default_factory=list)
+    tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    environment: Environment = field(default_factory=Environment)
+    outputs: list[Output] | None = None
+    closed: bool = False
+    label: Label | None = None
+    error: str = ""
+
+    def __call__(self, message: Message) -> None:
+        """Take one Pipes message."""
+        method, params = message["method"], message.get("params") or {}
+        if method == "log":
+            self.emit("log", message=str(params.get("message", "")))
+        elif method == "closed":
+            self.closed = True
+            if "exception" in params and self.label is None:
+                self.label, self.error = "error", str(params["exception"].get("message", "")).strip()
+        elif method == "report_custom_message":
+            payload = params.get("payload")
+            if isinstance(payload, dict) and "event" in payload:
+                self._custom(payload)
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the stage closed its session and named no failure."""
+        return self.closed and self.label is None
+
+    def _custom(self, payload: Mapping[str, Any]) -> None:
+        match payload["event"]:
+            case "progress":
+                fields = ("done", "total", "unit", "note", "rate")
+                self.emit("progress", at=payload["at"], **{name: payload[name] for name in fields})
+            case "metric":
+                self.metrics.update(payload["values"])
+                self.emit("metric", at=payload["at"], values=payload["values"])
+            case "points":
+                for step, values in payload["points"]:
+                    self.points.append((step, values))
+                    self.emit("point", at=payload["at"], step=step, values=values)
+            case "table":
+                self.tables[payload["name"]] = payload["rows"]
+                self.emit("table", at=payload["at"], name=payload["name"], rows=payload["rows"])
+            case "environment":
+                self.environment = Environment.model_validate(payload["values"])
+            case "outputs":
+                self.outputs = [Output.model_validate(item) for item in payload["outputs"]]
+            case "failed":
+                self.label, self.error = payload["label"], payload["error"]
+
+    def series(self, earlier: Path) -> dict[str, list[tuple[int, float | None]]]:
+        """Each time series, with the points of earlier attempts, whose work was resumed, in file `earlier`."""
+        first = min((step for step, _ in self.points), default=None)
+        kept = [point for point in load_points(earlier) if first is None or point[0] < first]
+        found: dict[str, dict[int, float | None]] = {}
+        for step, values in [*kept, *self.points]:
+            for name, value in values.items():
+                found.setdefault(name, {})[step] = value
+        return {name: thin(sorted(points.items())) for name, points in sorted(found.items())}
+
+
+def thin(points: Sequence[tuple[int, float | None]]) -> list[tuple[int, float | None]]:
+    """At most MAX_POINTS of `points`, evenly spread, the first and the last among them."""
+    if len(points) <= MAX_POINTS:
+        return list(points)
+    last = len(points) - 1
+    return [points[round(index * last / (MAX_POINTS - 1))] for index in range(MAX_POINTS)]
+
+
+def save_points(path: Path, points: Iterable[tuple[int, Mapping[str, float | None]]]) -> None:
+    """Append points of an attempt that ended too early, for the attempt that resumes its work."""
+    lines = "".join(json.dumps([step, values]) + "\n" for step, values in points)
+    if lines:
+        with path.open("a") as stream:
+            stream.write(lines)
+
+
+def load_points(path: Path) -> list[tuple[int, dict[str, float | None]]]:
+    """What `save_points` wrote; a torn last line is left out."""
+    found = []
+    try:
+        lines = path.read_text().splitlines()
+    except FileNotFoundError:
+        return []
+    for line in lines:
+        try:
+            step, values = json.loads(line)
+        except ValueError:
+            continue
+        found.append((int(step), dict(values)))
+    return found
+
+
+def make_emitter(
+    on_event: Callable[[StageEvent], None] | None,
+    *,
+    stage: str,
+    asset: str,
+    partition: str | None,
+    fingerprint: str,
+    attempt: str | None = None,
+) -> Callable[..., None]:
+    """A function ``emit(type, **fields)`` that hands complete events to `on_event`, whatever that raises."""
+
+    def emit(kind: Any, **fields: Any) -> None:
+        if on_event is None:
+            return
+        event = StageEvent(
+            type=kind,
+            stage=stage,
+            asset=asset,
+            partition=partition,
+            fingerprint=fingerprint,
+            attempt=attempt,
+            **fields,
+        )
+        try:
+            on_event(event)
+        except Exception as error:  # hours of work must not be lost to a progress bar
+            warnings.warn(f"the watcher of {event.title} failed on a {kind} event: {error!r}", stacklevel=2)
+
+    return emit

@@ -302,6 +302,12 @@ class DecontaminationRecipe(Recipe):
         description="Words in an n-gram (10: Qwen2.5-Coder, arXiv:2409.12186, §3.1). A problem with fewer "
         "words is looked for whole.",
     )
+    min_names: int = Field(
+        default=3,
+        ge=0,
+        description="Words of an n-gram that must be longer than one character and not a number, or it is "
+        "not looked for: '0 1 2 … 9' stands in HumanEval/78 and in any lexer.",
+    )
     min_shared_ngrams: int = Field(
         default=1, ge=1, description="Distinct n-grams of one problem that a document must hold to go."
     )

@@ -74,7 +74,7 @@ class Collector:
                 self.label, self.error = payload["label"], payload["error"]
 
     def series(self, earlier: Path) -> dict[str, list[tuple[int, float | None]]]:
-        """Each time series, with the points of earlier attempts, whose work was resumed, in file `earlier`."""
+        """Each time series, with the points in file `earlier` of attempts whose work was resumed."""
         first = min((step for step, _ in self.points), default=None)
         kept = [point for point in load_points(earlier) if first is None or point[0] < first]
         found: dict[str, dict[int, float | None]] = {}

@@ -82,8 +82,7 @@ def differences(before: Manifest, identity: Identity) -> Iterator[Change]:
     yield from _field_changes("recipe", old.get("recipe", {}), new["recipe"])
     yield from _input_changes(before, identity)
     yield from _code_changes(before.code, identity.code.modules)
-    for group, word in (("packages", "package"), ("external", "source")):
-        yield from _field_changes(word, old.get(group, {}), new[group], separator=" ")
+    yield from _field_changes("package", old.get("packages", {}), new["packages"], separator=" ")
     if old.get("version") != new["version"]:
         yield _change("fingerprint version", old.get("version"), new["version"])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
@@ -33,8 +32,8 @@ def identify(stage: Stage | str, recipe: Recipe, inputs: Mapping[str, Artifact])
     """Check that stage, recipe and inputs fit, and work out the fingerprint.
 
     The payload holds the stage's name, the code digest, the versions of its declared packages, the recipe,
-    what the stage reads from outside the store (`Stage.external`), and each input's *content digest* by
-    slot: who computed an input, and how, does not matter. Raises InvalidRequestError, InvalidRecipeError.
+    and each input's *content digest* by slot: who computed an input, and how, does not matter. Raises
+    InvalidRequestError, InvalidRecipeError.
     """
     stage = resolve_stage(stage)
     check_recipe(stage, recipe)
@@ -46,7 +45,6 @@ def identify(stage: Stage | str, recipe: Recipe, inputs: Mapping[str, Artifact])
         "code": code.digest,
         "packages": {name: _version(stage.name, name) for name in sorted(stage.packages)},
         "recipe": recipe_values(recipe),
-        "external": external_digests(stage, recipe),
         "inputs": {slot: inputs[slot].content_digest for slot in sorted(inputs)},
     }
     return Identity(stage, recipe, dict(inputs), payload, digest(payload), code)
@@ -109,15 +107,6 @@ def _refuse_sets(value: Any, where: str) -> None:
 
 def _is_sequence(value: Any) -> bool:
     return isinstance(value, (list, tuple))
-
-
-def external_digests(stage: Stage, recipe: Recipe) -> dict[str, str]:
-    """What the stage reads from outside the store, by name: versions or digests, from `Stage.external`."""
-    if not stage.external:
-        return {}
-    module, _, name = stage.external.partition(":")
-    found = getattr(importlib.import_module(module), name)(recipe)
-    return {str(key): str(value) for key, value in sorted(found.items())}
 
 
 @lru_cache(maxsize=256)

@@ -22,9 +22,8 @@ class Stage:
 
     ``module`` holds the function ``run``. ``recipe`` is ``module:Class``. ``slots`` maps a slot to the
     artifact kind it takes; a slot written ``name/*`` takes any number of artifacts, ``name?`` one or none.
-    ``packages`` are the distributions whose version is part of the fingerprint. ``external`` names a light
-    function ``module:function`` from the recipe to ``{name: digest or version}`` of what the stage reads
-    from outside the store (a folder, an installed package's files); it is part of the fingerprint too.
+    ``packages`` are the distributions whose version is part of the fingerprint. What a stage reads from
+    outside the store (a folder, a package's files) its recipe names by content digest.
     """
 
     name: str
@@ -33,7 +32,6 @@ class Stage:
     recipe: str
     slots: Mapping[str, str]
     packages: tuple[str, ...] = ()
-    external: str = ""
 
     def recipe_class(self) -> type[Recipe]:
         """Import and return the recipe class."""
@@ -52,7 +50,6 @@ def _stage(
     recipe: str,
     slots: Mapping[str, str],
     packages: tuple[str, ...] = (),
-    external: str = "",
 ) -> Stage:
     return Stage(
         name=name,
@@ -61,7 +58,6 @@ def _stage(
         recipe=f"codellm_dag.recipes.{recipe}",
         slots=MappingProxyType(dict(slots)),
         packages=packages,
-        external=external,
     )
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from codellm_dag.corpora.errors import CorpusError
 from codellm_dag.corpora.packages import Pin, file_sha256, packages_dir, pins
-from codellm_dag.recipes.corpora import LANGUAGES
+from codellm_dag.recipes.sources import LANGUAGES
 
 _BACKEND = Path(__file__).with_name("fetch_backend.py")
 _TIMEOUT_SECONDS = 300

@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 
 from codellm_dag.corpora.errors import CorpusError, MissingSource
 from codellm_dag.recipes.base import Recipe
-from codellm_dag.recipes.corpora import Glob, Language, LicenceExpression
+from codellm_dag.recipes.sources import Glob, Language, LicenceExpression
 
 PINS = Path(__file__).with_name("packages.toml")
 

@@ -15,7 +15,8 @@ from typing import Any
 from codellm_dag.corpora.documents import DOCUMENTS, Document, DocumentWriter
 from codellm_dag.corpora.errors import CorpusError
 from codellm_dag.corpora.sources import RawFile, open_source
-from codellm_dag.recipes.corpora import RawCorpusRecipe, SourceRecipe
+from codellm_dag.recipes.corpora import RawCorpusRecipe
+from codellm_dag.recipes.sources import SourceRecipe
 from codellm_dag.stages.protocol import Inputs, Report
 
 

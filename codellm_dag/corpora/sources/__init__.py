@@ -16,7 +16,8 @@ from codellm_dag.corpora.sources.hf_dataset import HfDataset
 from codellm_dag.corpora.sources.local_dir import LocalDir
 from codellm_dag.corpora.sources.package import Package
 from codellm_dag.corpora.sources.python_stdlib import PythonStdlib
-from codellm_dag.recipes.corpora import RawCorpusRecipe, SourceRecipe
+from codellm_dag.recipes.corpora import RawCorpusRecipe
+from codellm_dag.recipes.sources import SourceRecipe
 
 KINDS: Mapping[str, Callable[[SourceRecipe], Source]] = MappingProxyType(
     {

@@ -15,7 +15,7 @@ from typing import Protocol
 from codellm_dag.corpora.errors import CorpusError
 from codellm_dag.corpora.globs import matcher
 from codellm_dag.corpora.languages import EXTENSIONS, is_source_file
-from codellm_dag.recipes.corpora import SourceRecipe
+from codellm_dag.recipes.sources import SourceRecipe
 
 
 @dataclass(frozen=True)

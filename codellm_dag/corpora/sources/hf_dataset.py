@@ -17,7 +17,7 @@ from codellm_dag.corpora.errors import CorpusError
 from codellm_dag.corpora.sources.base import RawFile, content_digest, filled_in, verify_digest
 from codellm_dag.corpora.sources.digests import file_digests
 from codellm_dag.corpora.sources.local_dir import list_files
-from codellm_dag.recipes.corpora import SourceRecipe
+from codellm_dag.recipes.sources import SourceRecipe
 
 
 class HfDataset:

@@ -15,7 +15,7 @@ from codellm_dag.corpora.errors import CorpusError
 from codellm_dag.corpora.globs import matcher
 from codellm_dag.corpora.sources.base import RawFile, choose_files, content_digest, filled_in, verify_digest
 from codellm_dag.corpora.sources.digests import file_digests
-from codellm_dag.recipes.corpora import SourceRecipe
+from codellm_dag.recipes.sources import SourceRecipe
 
 
 class LocalDir:

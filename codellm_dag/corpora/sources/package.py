@@ -14,7 +14,7 @@ from pathlib import Path
 from codellm_dag.corpora.errors import CorpusError
 from codellm_dag.corpora.packages import Pin, fetched_file, pin_of
 from codellm_dag.corpora.sources.base import RawFile, choose_files, filled_in
-from codellm_dag.recipes.corpora import SourceRecipe
+from codellm_dag.recipes.sources import SourceRecipe
 
 
 class Package:

@@ -15,7 +15,7 @@ from codellm_dag.corpora.errors import MissingSource
 from codellm_dag.corpora.sources.base import RawFile, choose_files, content_digest, filled_in
 from codellm_dag.corpora.sources.digests import file_digests
 from codellm_dag.corpora.sources.local_dir import list_files, read_folder
-from codellm_dag.recipes.corpora import SourceRecipe
+from codellm_dag.recipes.sources import SourceRecipe
 
 LICENCE = "PSF-2.0"
 

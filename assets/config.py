@@ -19,19 +19,19 @@ from pydantic.fields import FieldInfo
 
 from codellm_dag.recipes import Recipe
 from codellm_dag.recipes.presets import overlay, preset_recipe
-from codellm_dag.stages.registry import STAGES
+from codellm_dag.stages.registry import STAGES, Stage
 
 _SCALARS: dict[Any, Any] = {bool: dg.Bool, int: dg.Int, float: dg.Float, str: dg.String}
 _BOUND_SIGNS = ((Ge, "ge", "≥"), (Gt, "gt", ">"), (Le, "le", "≤"), (Lt, "lt", "<"))
 _LENGTHS = ((MinLen, "min_length", "at least"), (MaxLen, "max_length", "at most"))
 
 
-def asset_recipe_default(asset: str) -> Recipe:
-    """The recipe that an asset has when a run says nothing: the current preset's.
+def asset_recipe_default(stage: Stage) -> Recipe:
+    """The recipe that a stage's asset has when a run says nothing: the current preset's.
 
     Raises InvalidRecipeError if the preset holds a field or a value that is not allowed.
     """
-    return preset_recipe(asset, STAGES[asset].recipe_class())
+    return preset_recipe(stage.name, stage.recipe_class())
 
 
 def config_schema(recipe: Recipe) -> dict[str, dg.Field]:
@@ -62,7 +62,7 @@ def check_run_config(run_config: Mapping[str, Any]) -> None:
     """
     for asset, values in (run_config.get("ops") or {}).items():
         if asset in STAGES and isinstance(values, Mapping):
-            overlay(asset_recipe_default(asset), values.get("config") or {})
+            overlay(asset_recipe_default(STAGES[asset]), values.get("config") or {})
 
 
 def run_config_of(asset: str, recipe: Recipe) -> dict[str, Any]:

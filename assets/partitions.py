@@ -8,7 +8,7 @@ fields of the recipe, values as YAML). model: "pretrained", "sft", "rl", or ``sf
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TypeVar
 
 import dagster as dg
@@ -80,39 +80,16 @@ def model_parts(model: str) -> tuple[str, str]:
     return method, trial or BASE_TRIAL
 
 
-def register_trials(instance: dg.DagsterInstance, method: str, trials: Iterable[str]) -> None:
-    """Make trials and the models they give known to Dagster, so that they can be evaluated from the UI."""
-    trials = list(trials)
-    _add(instance, TRIALS, trials)
-    _add(instance, MODELS, [model_key(method, trial) for trial in trials])
+def register_trials(instance: dg.DagsterInstance, trials: Iterable[str]) -> None:
+    """Make trials known to Dagster."""
+    _add(instance, TRIALS, list(trials))
 
 
 def register_models(instance: dg.DagsterInstance, models: Iterable[str]) -> None:
-    """Make models known to Dagster."""
+    """Make models known to Dagster, so that they can be evaluated from the UI."""
     _add(instance, MODELS, list(models))
 
 
 def _add(instance: dg.DagsterInstance, partitions: dg.DynamicPartitionsDefinition, keys: list[str]) -> None:
     if partitions.name and keys:
         instance.add_dynamic_partitions(partitions.name, keys)
-
-
-def evaluation_key(model: str, benchmark: str) -> str:
-    """A model × benchmark pair as the store names it: ``model|benchmark``."""
-    return f"{model}|{benchmark}"
-
-
-def store_key(partition: str) -> str:
-    """The store's name of a partition: Dagster puts a pair's benchmark first, the store its model."""
-    if isinstance(partition, dg.MultiPartitionKey):
-        parts: Mapping[str, str] = partition.keys_by_dimension
-        return evaluation_key(parts["model"], parts["benchmark"])
-    return partition
-
-
-def dagster_key(asset_partitions: dg.PartitionsDefinition | None, key: str) -> str:
-    """Dagster's key of a partition that the store names `key`: the inverse of `store_key`."""
-    if isinstance(asset_partitions, dg.MultiPartitionsDefinition):
-        model, _, benchmark = key.rpartition("|")
-        return dg.MultiPartitionKey({"model": model, "benchmark": benchmark})
-    return key

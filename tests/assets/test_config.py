@@ -123,7 +123,7 @@ def test_a_type_that_dagster_cannot_hold_is_named():
 
 @pytest.mark.parametrize("asset", list(STAGES))
 def test_every_stage_has_a_schema_whose_defaults_are_its_preset(asset):
-    recipe = config_module.asset_recipe_default(asset)
+    recipe = config_module.asset_recipe_default(STAGES[asset])
     assert type(recipe).parse(resolved(recipe, {})) == recipe
 
 

@@ -8,15 +8,15 @@ from assets.partitions import (
     BENCHMARKS,
     LANGUAGES,
     MODEL_EVALUATIONS,
-    dagster_key,
     model_key,
     model_parts,
+    register_models,
     register_trials,
-    store_key,
     trial_changes,
     trial_recipe,
 )
 from codellm_dag.recipes import InvalidRecipeError, Recipe
+from resources.keys import dagster_key, store_key
 
 
 class Inner(Recipe):
@@ -79,7 +79,8 @@ def test_the_static_partitions():
 
 def test_trials_and_their_models_become_known_to_dagster_once():
     with dg.DagsterInstance.ephemeral() as instance:
-        register_trials(instance, "sft", ["base", "epochs=2"])
-        register_trials(instance, "sft", ["base"])
+        register_trials(instance, ["base", "epochs=2"])
+        register_trials(instance, ["base"])
+        register_models(instance, ["sft", "sft@epochs=2"])
         assert list(instance.get_dynamic_partitions("trial")) == ["base", "epochs=2"]
         assert list(instance.get_dynamic_partitions("model")) == ["sft", "sft@epochs=2"]

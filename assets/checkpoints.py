@@ -1,0 +1,28 @@
+"""Group checkpoints: pretraining from scratch, and supervised fine-tuning by trial."""
+
+from __future__ import annotations
+
+from assets.partitions import TRIALS
+from assets.stage_asset import Inputs, many, stage_asset
+from codellm_dag.store import Artifact
+from resources.io_manager import Artifacts
+
+_MODEL_KINDS = {"huggingface", "pytorch"}
+
+
+@stage_asset(group="checkpoints", owner="team:models", kinds=_MODEL_KINDS, model="pretrained")
+def pretrained_checkpoint(tokenizer: Artifact, token_shards: Artifacts) -> Inputs:
+    """A Llama-style model trained from scratch on the shards of all languages."""
+    return {"tokenizer": tokenizer, **many("shards", token_shards)}
+
+
+@stage_asset(group="checkpoints", owner="team:data", kinds={"parquet"})
+def sft_data(benchmark_problems: Artifacts) -> Inputs:
+    """Chat examples with runnable tests, from templates that no benchmark holds out."""
+    return many("benchmark", benchmark_problems)
+
+
+@stage_asset(group="checkpoints", owner="team:models", kinds=_MODEL_KINDS, partitions=TRIALS, model="sft")
+def sft_checkpoint(pretrained_checkpoint: Artifact, tokenizer: Artifact, sft_data: Artifact) -> Inputs:
+    """The pretrained model fine-tuned on chat examples. A trial's key is its change, e.g. ``epochs=2``."""
+    return {"checkpoint": pretrained_checkpoint, "tokenizer": tokenizer, "data": sft_data}

@@ -1,0 +1,59 @@
+"""Group evals: benchmarks, samples of every model on every benchmark, reports, the leaderboard."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from assets.partitions import BENCHMARKS, MODEL_EVALUATIONS, model_key
+from assets.stage_asset import Inputs, Requests, many, stage_asset
+from codellm_dag.store import Artifact
+from resources.io_manager import Artifacts
+from resources.keys import evaluation_key
+
+_ALL = dg.AllPartitionMapping()
+
+
+@stage_asset(group="evals", owner="team:evals", kinds={"json"}, partitions=BENCHMARKS)
+def benchmark_problems() -> Requests:
+    """The problems of one benchmark: prompts, tests, and reference solutions."""
+    return {benchmark: {} for benchmark in BENCHMARKS.get_partition_keys()}
+
+
+@stage_asset(
+    group="evals",
+    owner="team:evals",
+    kinds={"parquet", "huggingface"},
+    partitions=MODEL_EVALUATIONS,
+    mappings={"sft_checkpoint": _ALL, "rl_policy": _ALL, "benchmark_problems": _ALL},
+)
+def samples(
+    pretrained_checkpoint: Artifact,
+    sft_checkpoint: Artifacts,
+    rl_policy: Artifacts,
+    tokenizer: Artifact,
+    mixture: Artifact,
+    benchmark_problems: Artifacts,
+) -> Requests:
+    """What one model answers on one benchmark, each sample judged outside the sandbox that ran it."""
+    models = {"pretrained": pretrained_checkpoint}
+    models |= {model_key("sft", trial): checkpoint for trial, checkpoint in sft_checkpoint.items()}
+    models |= {model_key("rl", trial): policy for trial, policy in rl_policy.items()}
+    subjects = {name: {"problems": problems} for name, problems in benchmark_problems.items()}
+    subjects["bits_per_byte"] = {"corpus": mixture}
+    return {
+        evaluation_key(model, benchmark): {"checkpoint": checkpoint, "tokenizer": tokenizer, **subject}
+        for model, checkpoint in models.items()
+        for benchmark, subject in subjects.items()
+    }
+
+
+@stage_asset(group="evals", owner="team:evals", kinds={"json"}, partitions=MODEL_EVALUATIONS)
+def eval_report(samples: Artifacts) -> Requests:
+    """Scores of one model on one benchmark, each with n, its estimator and a confidence interval."""
+    return {key: {"samples": artifact} for key, artifact in samples.items()}
+
+
+@stage_asset(group="evals", owner="team:evals", kinds={"json"})
+def leaderboard(eval_report: Artifacts) -> Inputs:
+    """All scores in one table."""
+    return many("report", eval_report)

@@ -1,0 +1,133 @@
+"""Small SVG plots for an asset's page in Dagster's UI: curves over steps, and values with their intervals.
+
+SVG by hand keeps a plot at a few kB in the event log and costs no import of a plotting library, which
+matters because a run that recomputes nothing still shows every plot. Not for papers.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+
+Series = Mapping[str, Sequence[tuple[int, float | None]]]
+
+_PANEL_WIDTH, _PANEL_HEIGHT, _MARGIN = 380, 210, (34, 14, 28, 58)  # margins: top, right, bottom, left
+_COLUMNS, _MOST_PANELS, _MOST_POINTS = 2, 8, 160
+_INK, _GRID, _LINE, _BAND = "#44403c", "#e7e5e4", "#4f46e5", "#a5b4fc"
+
+
+def curves(series: Series) -> str | None:
+    """An SVG with one panel per series (at most 8), points joined in order of step; None if all are empty.
+
+    Values that are None or not finite are left out. Long series are thinned to 160 points, ends included.
+    """
+    panels = [(name, _finite(points)) for name, points in series.items()]
+    panels = [(name, points) for name, points in panels if points][:_MOST_PANELS]
+    if not panels:
+        return None
+    columns = min(_COLUMNS, len(panels))
+    drawn = []
+    for index, (name, points) in enumerate(panels):
+        x, y = index % columns * _PANEL_WIDTH, index // columns * _PANEL_HEIGHT
+        drawn.append(f'<g transform="translate({x} {y})">{_panel(name, points)}</g>')
+    return _svg(columns * _PANEL_WIDTH, math.ceil(len(panels) / columns) * _PANEL_HEIGHT, drawn)
+
+
+def intervals(rows: Sequence[tuple[str, float, float, float]], title: str) -> str | None:
+    """An SVG with a line per (label, value, low, high): a dot and its interval; None without rows."""
+    rows = [row for row in rows if all(math.isfinite(number) for number in row[1:])]
+    if not rows:
+        return None
+    line, top, left, width = 22, 40, 250, 2 * _PANEL_WIDTH
+    least, most = _padded(min(0.0, *(row[2] for row in rows)), max(row[3] for row in rows))
+    span = width - left - 70
+
+    def x_of(value: float) -> float:
+        return left + (value - least) / (most - least) * span
+
+    drawn = [_text(12, 20, title, weight="bold")]
+    for index, (label, value, low, high) in enumerate(rows):
+        y = top + index * line + line / 2
+        drawn.append(_text(left - 10, y + 4, label, anchor="end"))
+        drawn.append(_segment(x_of(low), y, x_of(high), y, _BAND, 6))
+        drawn.append(f'<circle cx="{x_of(value):.1f}" cy="{y:.1f}" r="4" fill="{_LINE}"/>')
+        drawn.append(_text(left + span + 10, y + 4, _number(value)))
+    bottom = top + len(rows) * line + 6
+    drawn.insert(0, _segment(x_of(0.0), top, x_of(0.0), bottom, _GRID, 1))
+    return _svg(width, bottom + 10, drawn)
+
+
+def markdown_image(svg: str, alt: str) -> str:
+    """Markdown that shows an SVG inline, as Dagster's ``MetadataValue.md`` renders it offline."""
+    return f"![{alt}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})"
+
+
+def _panel(name: str, points: Sequence[tuple[int, float]]) -> str:
+    top, right, bottom, left = _MARGIN
+    width, height = _PANEL_WIDTH - left - right, _PANEL_HEIGHT - top - bottom
+    first, last = points[0][0], max(points[-1][0], points[0][0] + 1)
+    least, most = _padded(min(value for _, value in points), max(value for _, value in points))
+
+    def x_of(step: float) -> float:
+        return left + (step - first) / (last - first) * width
+
+    def y_of(value: float) -> float:
+        return top + (most - value) / (most - least) * height
+
+    drawn = [_text(left, 20, f"{name}: {_number(points[-1][1])} at the end", weight="bold")]
+    for tick in (least, (least + most) / 2, most):
+        drawn.append(_segment(left, y_of(tick), left + width, y_of(tick), _GRID, 1))
+        drawn.append(_text(left - 6, y_of(tick) + 4, _number(tick), anchor="end"))
+    for step, anchor in ((first, "start"), (last, "end")):
+        drawn.append(_text(x_of(step), top + height + 18, f"{step:,}", anchor=anchor))
+    joined = " ".join(f"{x_of(step):.1f},{y_of(value):.1f}" for step, value in _thinned(points))
+    drawn.append(f'<polyline points="{joined}" fill="none" stroke="{_LINE}" stroke-width="1.8"/>')
+    if len(points) == 1:
+        drawn.append(f'<circle cx="{x_of(first):.1f}" cy="{y_of(points[0][1]):.1f}" r="3" fill="{_LINE}"/>')
+    return "".join(drawn)
+
+
+def _finite(points: Sequence[tuple[int, float | None]]) -> list[tuple[int, float]]:
+    return sorted(
+        (step, float(value)) for step, value in points if value is not None and math.isfinite(value)
+    )
+
+
+def _thinned(points: Sequence[tuple[int, float]]) -> Sequence[tuple[int, float]]:
+    if len(points) <= _MOST_POINTS:
+        return points
+    stride = (len(points) - 1) / (_MOST_POINTS - 1)
+    return [points[round(index * stride)] for index in range(_MOST_POINTS)]
+
+
+def _padded(least: float, most: float) -> tuple[float, float]:
+    """A range that is never empty."""
+    return (least, most) if most > least else (least - (abs(least) or 1) / 2, most + (abs(most) or 1) / 2)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def _segment(x1: float, y1: float, x2: float, y2: float, colour: str, width: float) -> str:
+    return (
+        f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}" '
+        f'stroke-width="{width}" stroke-linecap="round"/>'
+    )
+
+
+def _text(x: float, y: float, text: str, anchor: str = "start", weight: str = "normal") -> str:
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-weight="{weight}" fill="{_INK}">'
+        f"{escape(text)}</text>"
+    )
+
+
+def _svg(width: int, height: float, drawn: Sequence[str]) -> str:
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height:.0f}" '
+        f'font-family="system-ui, sans-serif" font-size="11"><rect width="100%" height="100%" fill="#fff"/>'
+        f"{''.join(drawn)}</svg>"
+    )

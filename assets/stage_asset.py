@@ -1,0 +1,124 @@
+"""``@stage_asset``: a Dagster asset around one stage of the registry.
+
+The decorated function says only what the stage is given: its parameters are upstream assets, and it returns
+the stage's inputs by slot (`Inputs`), or those of every partition (`Requests`). For an asset partitioned by
+trial it returns one `Inputs`: a trial changes the recipe, not the inputs. Name, artifact kind, recipe and
+code version come from the registry, the description from the docstring. What happens then is
+`materialize.py`.
+"""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+import dagster as dg
+
+from assets.config import asset_recipe_default, config_schema
+from assets.materialize import Inputs, Plan, Requests, run_stage
+from assets.partitions import TRIALS, trial_recipe
+from codellm_dag.recipes import Recipe
+from codellm_dag.stages.registry import STAGES, Stage
+from codellm_dag.store import Artifact, code_digest
+from resources.io_manager import PARTITIONED, Artifacts
+
+__all__ = ["Inputs", "Requests", "input_keys", "many", "partition_of", "recipe_of", "stage_asset"]
+
+R = TypeVar("R", bound=Recipe)
+Prepare = Callable[[Any, str], Recipe]
+
+
+def stage_asset(
+    *,
+    group: str,
+    owner: str,
+    kinds: Iterable[str],
+    partitions: dg.PartitionsDefinition | None = None,
+    mappings: Mapping[str, dg.PartitionMapping] | None = None,
+    prepare: Prepare | None = None,
+    model: str | None = None,
+    stage: Stage | None = None,
+) -> Callable[[Callable[..., Inputs | Requests]], dg.AssetsDefinition]:
+    """Make the decorated function the asset of the stage with its name.
+
+    `mappings` are partition mappings of upstream assets that differ from Dagster's default. `prepare` makes
+    the recipe of one partition (default: the trial's changes, or ``recipe.for_partition``). `model`: what the
+    asset makes is a model of this name, to be evaluated. `stage`: the stage, if not the registry's of that
+    name.
+    """
+
+    def decorate(body: Callable[..., Inputs | Requests]) -> dg.AssetsDefinition:
+        row = stage or STAGES[body.__name__]
+        parameters = inspect.signature(body).parameters
+        plan = Plan(
+            stage=row,
+            body=body,
+            partitions=partitions,
+            prepare=prepare or _default_prepare(partitions),
+            model=model,
+            takes_context="context" in parameters,
+        )
+
+        def compute(
+            context: dg.AssetExecutionContext, **inputs: Artifact | Artifacts
+        ) -> dg.MaterializeResult:
+            return run_stage(context, plan, inputs)
+
+        return dg.asset(
+            name=row.name,
+            description=inspect.getdoc(body),
+            group_name=group,
+            owners=[owner],
+            kinds={"python", *kinds},
+            tags={"artifact": row.kind},
+            metadata={
+                PARTITIONED: partitions is not None,
+                "stage": f"{row.module}.run",
+                "recipe": row.recipe,
+                "inputs": dict(row.slots),
+            },
+            ins={
+                name: dg.AssetIn(partition_mapping=(mappings or {}).get(name))
+                for name in parameters
+                if name != "context"
+            },
+            partitions_def=partitions,
+            config_schema=config_schema(asset_recipe_default(row)),
+            required_resource_keys={"store", "launcher"},
+            io_manager_key="artifacts",
+            code_version=code_digest(row.module).digest[:16],
+        )(compute)
+
+    return decorate
+
+
+def _default_prepare(partitions: dg.PartitionsDefinition | None) -> Prepare:
+    if partitions is None:
+        return lambda recipe, _: recipe
+    return trial_recipe if partitions is TRIALS else lambda recipe, key: recipe.for_partition(key)
+
+
+def many(slot: str, artifacts: Mapping[str, Artifact]) -> Inputs:
+    """The artifacts of a slot that takes many: ``{"slot/key": artifact}``."""
+    return {f"{slot}/{key}": artifact for key, artifact in artifacts.items()}
+
+
+def partition_of(asset: str, artifacts: Mapping[str, Artifact], key: str) -> Artifact:
+    """One partition of an upstream asset. Raises Failure, naming those there are, if it was never made."""
+    if key not in artifacts:
+        raise dg.Failure(
+            description=f"{asset} has no partition {key!r} yet (there: {', '.join(artifacts) or 'none'}); "
+            f"materialize partition {key!r} of {asset} first",
+            allow_retries=False,
+        )
+    return artifacts[key]
+
+
+def recipe_of(context: dg.AssetExecutionContext, recipe_class: type[R]) -> R:
+    """The asset's whole recipe as this run configures it."""
+    return recipe_class.parse(context.op_execution_context.op_config)
+
+
+def input_keys(context: dg.AssetExecutionContext, artifact: Artifact, slot: str) -> list[str]:
+    """The keys with which `artifact` itself was given a slot that takes many, e.g. a mixture's languages."""
+    inputs = context.resources.store.open().manifest(artifact).inputs
+    return [name.removeprefix(f"{slot}/") for name in inputs if name.startswith(f"{slot}/")]

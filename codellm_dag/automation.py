@@ -1,0 +1,118 @@
+"""Jobs, the schedule and the sensor.
+
+A job here runs all partitions of its assets in one run, which Dagster allows only for assets without
+partitions. So the jobs are made of the very same assets with their partitions definition taken off, in
+definitions of their own; the code location shows the partitioned ones, for the UI and for backfills.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dagster as dg
+
+from assets.config import asset_recipe_default
+from codellm_dag.corpora.sources import CorpusError, resolve
+from codellm_dag.recipes.corpora import RawCorpusRecipe
+from codellm_dag.stages.registry import STAGES
+from codellm_dag.store import digest
+
+_CORPORA = dg.AssetSelection.groups("corpora")
+_BENCHMARKS = dg.AssetSelection.assets("benchmark_problems")
+_PRETRAINED = dg.AssetSelection.assets("pretrained_checkpoint")
+_EVALUATION = dg.AssetSelection.assets("samples", "eval_report", "leaderboard")
+
+SELECTIONS: Mapping[str, tuple[dg.AssetSelection, str]] = {
+    "lifecycle": (dg.AssetSelection.all(), "From raw sources to the leaderboard."),
+    "corpora": (_CORPORA | _BENCHMARKS, "Read, clean and mix the sources of every language."),
+    "pretrain": (
+        dg.AssetSelection.groups("tokens") | _PRETRAINED,
+        "Tokenizer, shards and the pretrained model, from the mixture there is.",
+    ),
+    "post_train": (
+        (dg.AssetSelection.groups("checkpoints") - _PRETRAINED) | dg.AssetSelection.groups("policies"),
+        "Fine-tune and improve by RL, from the pretrained model there is.",
+    ),
+    "evaluate": (_EVALUATION, "Evaluate every model there is, trials too, on every benchmark."),
+    "retrain": (
+        dg.AssetSelection.all(),
+        "The life cycle again; what did not change is reused. Run by the schedule and by the sensor.",
+    ),
+}
+"""Name → what the job materializes, and its description."""
+
+
+def build_jobs(
+    assets: Sequence[dg.AssetsDefinition],
+    checks: Sequence[dg.AssetChecksDefinition],
+    resources: Mapping[str, Any],
+) -> list[dg.JobDefinition]:
+    """The jobs of `SELECTIONS` over `assets` without their partitions, each in one process."""
+    unresolved = [
+        dg.define_asset_job(
+            name,
+            selection,
+            description=description,
+            executor_def=dg.in_process_executor,
+            tags={"codellm_dag/job": name},
+        )
+        for name, (selection, description) in SELECTIONS.items()
+    ]
+    private = dg.Definitions(
+        assets=without_partitions(assets), asset_checks=checks, jobs=unresolved, resources=resources
+    )
+    return [private.resolve_job_def(name) for name in SELECTIONS]
+
+
+def without_partitions(assets: Sequence[dg.AssetsDefinition]) -> Sequence[dg.AssetsDefinition]:
+    """The same assets, to be run with all their partitions in one run."""
+    return dg.map_asset_specs(lambda spec: spec.replace_attributes(partitions_def=None), assets)
+
+
+def weekly_retrain(job: dg.JobDefinition) -> dg.ScheduleDefinition:
+    """Mondays at 03:00 UTC, stopped until someone turns it on."""
+    return dg.ScheduleDefinition(
+        name="weekly_retrain",
+        job=job,
+        cron_schedule="0 3 * * 1",
+        default_status=dg.DefaultScheduleStatus.STOPPED,
+        description="Runs retrain every Monday at 03:00 UTC. Stopped until turned on.",
+    )
+
+
+def corpus_growth(job: dg.JobDefinition) -> dg.SensorDefinition:
+    """Fires `job` when a source of the corpora changed; the first look only remembers what is there."""
+
+    @dg.sensor(
+        name="corpus_growth",
+        job=job,
+        minimum_interval_seconds=300,
+        default_status=dg.DefaultSensorStatus.STOPPED,
+        description="Runs retrain when a file of a source was added, changed or removed. Stopped until "
+        "turned on.",
+    )
+    def sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+        found = digest(source_digests())
+        if context.cursor == found:
+            return dg.SkipReason("no source changed")
+        first = context.cursor is None
+        context.update_cursor(found)
+        if first:
+            return dg.SkipReason("remembered the sources as they are now; the next change runs retrain")
+        return dg.SensorResult(run_requests=[dg.RunRequest(run_key=found)], cursor=found)
+
+    return sensor
+
+
+def source_digests() -> dict[str, list[dict[str, Any]]]:
+    """The sources of each language, resolved to versions and digests. A language without any has none."""
+    recipe = asset_recipe_default(STAGES["raw_corpus"])
+    assert isinstance(recipe, RawCorpusRecipe)
+    found = {}
+    for language in recipe.languages():
+        try:
+            found[language] = resolve(recipe, language).model_dump(mode="json")["sources"]
+        except CorpusError:
+            found[language] = []
+    return found

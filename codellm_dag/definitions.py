@@ -1,0 +1,24 @@
+"""The Dagster code location: ``dagster dev -m codellm_dag.definitions``."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from assets import checkpoints, checks, corpora, evals, policies, tokens
+from codellm_dag.automation import build_jobs, corpus_growth, weekly_retrain
+from resources import build_resources
+
+_assets = dg.load_assets_from_modules([corpora, tokens, checkpoints, policies, evals])
+_checks = dg.load_asset_checks_from_modules([checks])
+_resources = build_resources()
+_jobs = {job.name: job for job in build_jobs(_assets, _checks, _resources)}
+
+defs = dg.Definitions(
+    assets=_assets,
+    asset_checks=_checks,
+    jobs=list(_jobs.values()),
+    schedules=[weekly_retrain(_jobs["retrain"])],
+    sensors=[corpus_growth(_jobs["retrain"])],
+    resources=_resources,
+    executor=dg.in_process_executor,
+)

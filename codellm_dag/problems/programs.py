@@ -18,6 +18,16 @@ _FENCE = re.compile(r"```[^\n`]*\n(.*?)(?:```|\Z)", re.DOTALL)
 _BRACKETS = {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}
 
 
+def user_message(problem: Problem) -> str:
+    """The user's turn that asks a chat model for `problem`: signature and docstring say what is wanted."""
+    return problem.prompt.rstrip("\n")
+
+
+def program_of(problem: Problem, text: str, *, chat: bool) -> str:
+    """The program for what a model wrote: an answer to a chat turn, or a continuation of the prompt."""
+    return program_from_answer(problem, text) if chat else program_from_completion(problem, text)
+
+
 def program_from_completion(problem: Problem, completion: str) -> str:
     """The program for a text that continues the prompt: prompt plus the text's function body."""
     return problem.program(function_body(completion, at_line_start=problem.prompt.endswith("\n")))

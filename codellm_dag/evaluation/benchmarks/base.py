@@ -1,16 +1,21 @@
-"""The protocol of benchmarks: measure a model into one record a sample (or document), then score those."""
+"""The protocol of benchmarks: what records of samples (or documents) say. Light: no model, no sandbox.
+
+How records are made depends on the kind only: measure_code.py and measure_likelihood.py.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import pyarrow as pa
 
 from codellm_dag.evaluation.scores import Score
-from codellm_dag.recipes.evaluation import ReportRecipe, SamplesRecipe
-from codellm_dag.stages.protocol import Inputs, Report
+from codellm_dag.recipes.evaluation import ReportRecipe
+
+Kind = Literal["code", "likelihood"]
+"""code: programs are sampled and run against tests. likelihood: texts are scored."""
 
 
 @dataclass(frozen=True)
@@ -22,15 +27,16 @@ class Measurement:
 
 
 class Benchmark(Protocol):
-    """One benchmark. `measure` needs the model and the sandbox; the other two read only the records."""
+    """One benchmark."""
 
     @property
     def name(self) -> str:
         """The name in recipes and partition keys."""
         ...
 
-    def measure(self, recipe: SamplesRecipe, inputs: Inputs, report: Report) -> Measurement:
-        """Run the model in ``inputs["checkpoint"]``. Raises EvaluationError with what to do about it."""
+    @property
+    def kind(self) -> Kind:
+        """How its records are made."""
         ...
 
     def scores(self, records: pa.Table, recipe: ReportRecipe) -> list[Score]:

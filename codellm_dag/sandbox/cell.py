@@ -50,14 +50,14 @@ class Cell:
 
     def _start(self, plan: confinement.Confinement, theirs: socket.socket) -> subprocess.Popen[bytes]:
         user = {} if plan.become is None else {"user": plan.become, "group": plan.become, "extra_groups": []}
-        # bubblewrap hands inherited descriptors on; the supervisor knows its channel as descriptor 3.
-        shell = ["/bin/sh", "-c", f'exec 3<&{theirs.fileno()} {theirs.fileno()}<&-; exec "$@"', "sh"]
+        # bubblewrap hands inherited descriptors on; the supervisor knows its channel as descriptor 3. It goes
+        # in as descriptor 0, because dash can only name descriptors of one digit.
+        shell = ["/bin/sh", "-c", 'exec 3<&0 </dev/null; exec "$@"', "sh"]
         return subprocess.Popen(
             [*shell, *plan.command],
-            stdin=subprocess.DEVNULL,
+            stdin=theirs.fileno(),
             stdout=subprocess.DEVNULL,
             stderr=self._errors,
-            pass_fds=[theirs.fileno()],
             cwd="/",
             env={"PATH": "/usr/bin:/bin"},
             **user,
@@ -146,6 +146,7 @@ class _Run:
                 "args": list(call.args),
                 "kwargs": dict(call.kwargs),
                 "show_arguments": call.show_arguments,
+                "view": call.view,
             }
             for call in program.calls
         ]
@@ -197,7 +198,7 @@ class _Run:
         return report
 
     def _drain(self, descriptor: int) -> bool:
-        """Read what is there; True at the end of the stream. Beyond the limit: stop, and read to nowhere."""
+        """Read what is there; True at the end of the stream. Beyond the limit: stop the program."""
         buffer = self._read[descriptor]
         while True:
             try:
@@ -210,6 +211,7 @@ class _Run:
             buffer += chunk[:room] if room > 0 else b""
             if len(chunk) > room:
                 self._stop("output")
+                return True  # and read no more of it
 
     def _stop(self, reason: str) -> None:
         if not reason or self._stopped:

@@ -13,6 +13,7 @@ from codellm_dag.sandbox.judge import (
     Judgement,
     Test,
     Verdict,
+    calls_for,
     judge,
     judge_each,
     judge_inside,
@@ -20,6 +21,7 @@ from codellm_dag.sandbox.judge import (
 )
 from codellm_dag.sandbox.pool import Sandbox
 from codellm_dag.sandbox.programs import Call, Execution, Limits, Output, Program
+from codellm_dag.sandbox.recorded import record_asserts
 
 __all__ = [
     "Call",
@@ -36,11 +38,13 @@ __all__ = [
     "SandboxUnavailableError",
     "Test",
     "Verdict",
+    "calls_for",
     "convert_asserts",
     "from_literal",
     "judge",
     "judge_each",
     "judge_inside",
     "judge_stdout",
+    "record_asserts",
     "to_literal",
 ]

@@ -49,11 +49,13 @@ class Cell:
         self._supervisor = watch.only_child(self._process.pid)
 
     def _start(self, plan: confinement.Confinement, theirs: socket.socket) -> subprocess.Popen[bytes]:
-        user = {} if plan.become is None else {"user": plan.become, "group": plan.become, "extra_groups": []}
+        user: dict[str, Any] = (
+            {} if plan.become is None else {"user": plan.become, "group": plan.become, "extra_groups": []}
+        )
         # bubblewrap hands inherited descriptors on; the supervisor knows its channel as descriptor 3. It goes
         # in as descriptor 0, because dash can only name descriptors of one digit.
         shell = ["/bin/sh", "-c", 'exec 3<&0 </dev/null; exec "$@"', "sh"]
-        return subprocess.Popen(
+        return subprocess.Popen[bytes](
             [*shell, *plan.command],
             stdin=theirs.fileno(),
             stdout=subprocess.DEVNULL,

@@ -12,6 +12,8 @@ import binascii
 import json
 import math
 import re
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 from codellm_dag.sandbox.inside.values import MAX_DEPTH, MAX_NODES, Node, encode
@@ -37,7 +39,7 @@ def parse(text: str) -> Node:
 
 def to_python(node: Node) -> Any:
     """The plain value of a checked node. Raises InvalidValueError for e.g. a list in a set."""
-    tag, value = node["t"], node.get("v")
+    tag, value = node["t"], node.get("v", [])
     if tag in _READERS:
         return _READERS[tag](value)
     try:
@@ -124,7 +126,7 @@ def _list(value: Any) -> list[Any]:
 
 
 def _none(value: Any) -> None:
-    if value is not None:
+    if value:
         raise InvalidValueError("none has no value")
 
 
@@ -132,6 +134,19 @@ def _bool(value: Any) -> bool:
     if not isinstance(value, bool):
         raise InvalidValueError("a bool must be true or false")
     return value
+
+
+def _fraction(value: Any) -> Fraction:
+    if len(_list(value)) != 2 or _int(value[1]) <= 0:
+        raise InvalidValueError("a fraction must be two ints, the second positive")
+    return Fraction(_int(value[0]), _int(value[1]))
+
+
+def _decimal(value: Any) -> Decimal:
+    try:
+        return Decimal(_str(value))
+    except ArithmeticError as error:
+        raise InvalidValueError("not a decimal") from error
 
 
 def _str(value: Any) -> str:
@@ -178,6 +193,8 @@ _READERS = {
     "int": _int,
     "float": _float,
     "complex": _complex,
+    "fraction": _fraction,
+    "decimal": _decimal,
     "str": _str,
     "bytes": _bytes,
     "bytearray": _bytearray,

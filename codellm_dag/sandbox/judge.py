@@ -9,27 +9,33 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import StrEnum
-from typing import Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args
 
 from codellm_dag.sandbox.decode import InvalidValueError, node_of_literal, parse, to_python
 from codellm_dag.sandbox.inside.values import Node, int_text
-from codellm_dag.sandbox.programs import Call, Execution, Output
+from codellm_dag.sandbox.programs import Call, Execution, Output, View
 
 Comparison = Literal[
     "equal", "not_equal", "identical", "almost", "within", "relative", "truthy", "falsy",
-    "equal_as_tuple", "equal_as_list", "equal_as_set", "equal_sorted",
+    "equal_as_tuple", "equal_as_list", "equal_as_set", "equal_sorted", "any",
 ]  # fmt: skip
 """How an output is held against the expected value.
 
 ``equal`` and ``not_equal``: Python's ``==``. ``identical``: equal and of the same type, as ``is True`` means.
 Numbers, also within containers: ``almost`` |a − b| ≤ tolerance · max(1, |a|, |b|); ``within`` |a − b| <
-tolerance; ``relative`` |a − b| ≤ tolerance · max(|a|, |b|). ``truthy``, ``falsy``: ``bool(output)``; the
-expected value is not looked at. ``equal_as_…`` and ``equal_sorted``: equal after both are made a tuple, list
-or set, or sorted.
+tolerance; ``relative`` |a − b| ≤ tolerance · max(|a|, |b|). ``equal_as_…`` and ``equal_sorted``: equal after
+both are made a tuple, list or set, or sorted. The expected value is not looked at by ``truthy`` and ``falsy``
+(``bool(output)``) and by ``any``, which takes whatever is returned.
 """
+VIEWS: dict[str, View] = {
+    "equal_as_tuple": "tuple", "equal_as_list": "list", "equal_as_set": "set", "equal_sorted": "sorted",
+    "truthy": "bool", "falsy": "bool",
+}  # fmt: skip
+"""What a comparison has the result made into before it is returned, as the assertion it came from does."""
 
 
 class Verdict(StrEnum):
@@ -52,9 +58,20 @@ class Test:
     tolerance: float = 0.0
 
 
-class TestLike(Protocol):
-    """The part of a test that judging needs; `problems.schema.Test` has it too."""
+class CallLike(Protocol):
+    """The part of a test's call that running it needs."""
 
+    @property
+    def args(self) -> Sequence[str]: ...
+    @property
+    def kwargs(self) -> Mapping[str, str]: ...
+
+
+class TestLike(Protocol):
+    """The part of a test that running and judging need; `problems.schema.Test` has it too."""
+
+    @property
+    def call(self) -> CallLike: ...
     @property
     def expected(self) -> str: ...
     @property
@@ -70,6 +87,14 @@ class Judgement:
     verdict: Verdict
     passed: tuple[bool, ...]
     detail: str = ""
+
+
+def calls_for(tests: Sequence[TestLike], entry_point: str) -> tuple[Call, ...]:
+    """The calls to run so that output i can be held against test i."""
+    return tuple(
+        Call(entry_point, tuple(test.call.args), dict(test.call.kwargs), view=VIEWS.get(test.comparison, ""))
+        for test in tests
+    )
 
 
 def judge(execution: Execution, tests: Sequence[TestLike]) -> Verdict:
@@ -151,6 +176,8 @@ def _compare(got: Node, expected: Node, comparison: str, tolerance: float) -> bo
             return equality_key(got) != equality_key(expected)
         case "identical":
             return got == expected
+        case "any":
+            return True
         case "truthy" | "falsy":
             return truth(got) is (comparison == "truthy")
         case "almost" | "within" | "relative":
@@ -159,10 +186,14 @@ def _compare(got: Node, expected: Node, comparison: str, tolerance: float) -> bo
             return _viewed(got, comparison) == _viewed(expected, comparison)
 
 
+NUMBERS = frozenset({"bool", "int", "float", "complex", "fraction", "decimal"})
+_LARGEST_EXPONENT = 5_000
+
+
 def equality_key(node: Node) -> str:
     """Text that two nodes share exactly if Python's ``==`` holds between their values (nan equals nan)."""
     tag, value = node["t"], node.get("v")
-    if tag in ("bool", "int", "float", "complex"):
+    if tag in NUMBERS:
         return _number_key(to_python(node))
     if tag in ("list", "tuple"):
         return f"{tag}[{','.join(map(equality_key, _parts(node)))}]"
@@ -174,17 +205,18 @@ def equality_key(node: Node) -> str:
     return f"{'bytes' if tag == 'bytearray' else tag}{json.dumps(value)}"
 
 
-def _number_key(number: complex) -> str:
+def _number_key(number: Any) -> str:
+    """Numbers of all types are equal if they are the same exact fraction."""
     if isinstance(number, complex):
         if number.imag == 0:
             return _number_key(number.real)
         return f"complex[{_number_key(number.real)},{_number_key(number.imag)}]"
-    if isinstance(number, float):
-        if not math.isfinite(number):
-            return repr(number)
-        if not number.is_integer():
-            return number.hex()
-    return int_text(int(number))
+    if isinstance(number, Decimal) and number.is_finite() and abs(number.adjusted()) > _LARGEST_EXPONENT:
+        return f"decimal[{number.normalize()}]"  # beyond any float; its exact fraction could be enormous
+    if isinstance(number, (float, Decimal)) and not math.isfinite(number):
+        return repr(float(number)) if not isinstance(number, Decimal) or not number.is_snan() else "nan"
+    numerator, denominator = number.as_integer_ratio()
+    return int_text(numerator) if denominator == 1 else f"{int_text(numerator)}/{int_text(denominator)}"
 
 
 def truth(node: Node) -> bool:
@@ -206,7 +238,7 @@ def _pairs(node: Node) -> list[list[Node]]:
 
 def _close(got: Node, expected: Node, comparison: str, tolerance: float) -> bool:
     kinds = {got["t"], expected["t"]}
-    if kinds <= {"bool", "int", "float", "complex"}:
+    if kinds <= NUMBERS:
         return _numbers_close(to_python(got), to_python(expected), comparison, tolerance)
     if kinds in ({"list"}, {"tuple"}):
         pairs = list(zip(_parts(got), _parts(expected), strict=False))
@@ -221,12 +253,13 @@ def _close(got: Node, expected: Node, comparison: str, tolerance: float) -> bool
     return equality_key(got) == equality_key(expected)
 
 
-def _numbers_close(got: complex, expected: complex, comparison: str, tolerance: float) -> bool:
+def _numbers_close(got: Any, expected: Any, comparison: str, tolerance: float) -> bool:
     if _number_key(got) == _number_key(expected):
         return comparison != "within" or tolerance > 0
     try:
-        distance, size = abs(got - expected), max(abs(got), abs(expected))
-    except OverflowError:
+        left, right = (n if isinstance(n, complex) else float(n) for n in (got, expected))
+        distance, size = abs(left - right), max(abs(left), abs(right))
+    except (OverflowError, ValueError):
         return False
     if not math.isfinite(distance) or not math.isfinite(size):
         return False

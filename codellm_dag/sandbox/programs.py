@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
     from codellm_dag.recipes.execution import ExecutionRecipe
 
 Status = Literal["finished", "error", "timeout", "memory", "output_limit", "infrastructure_error"]
 Mode = Literal["calls", "stdin", "asserts"]
+View = Literal["", "tuple", "list", "set", "sorted", "bool"]
 MIB = 1 << 20
 
 
@@ -81,6 +82,8 @@ class Call:
     kwargs: Mapping[str, str] = field(default_factory=dict)
     show_arguments: bool = False
     """Also return the arguments as the call left them, for functions that change them in place."""
+    view: View = ""
+    """Make the result a tuple, list, set or bool, or sort it, before it is returned, as a test may ask."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,9 @@ class Program:
     """Limits of this program; None: those of the sandbox."""
 
     def __post_init__(self) -> None:
+        for call in self.calls:
+            if call.view not in get_args(View):
+                raise ValueError(f"Call.view = {call.view!r}: must be one of {', '.join(get_args(View))}")
         if self.mode not in ("calls", "stdin", "asserts"):
             raise ValueError(f"Program.mode = {self.mode!r}: must be 'calls', 'stdin' or 'asserts'")
         if self.calls and self.mode != "calls":

@@ -17,6 +17,7 @@ import random
 import site
 import sys
 import threading
+import traceback
 import types
 from typing import Any
 
@@ -75,8 +76,16 @@ def run(request_descriptor: int, result_descriptor: int) -> None:
         results.put(**_exit_record(error, mode))
     except BaseException as error:
         results.put(end="error", error=describe(error), memory=isinstance(error, MemoryError))
+        _print_traceback()
     finally:
         flush()
+
+
+def _print_traceback() -> None:
+    try:
+        traceback.print_exc()
+    except BaseException:
+        return  # the program's own standard error is gone
 
 
 def _run_calls(request: dict[str, Any], results: Results) -> None:
@@ -95,6 +104,8 @@ def _call(module: types.ModuleType, call: dict[str, Any]) -> dict[str, Any]:
         for part in call["entry_point"].split("."):
             target = getattr(target, part)
         value = target(*arguments, **keywords)
+        if call["view"]:
+            value = _VIEWS[call["view"]](value)
         record: dict[str, Any] = {"value": values.encode(value)}
     except values.UnsupportedValueError as error:
         record = {"unsupported": str(error)}
@@ -112,6 +123,7 @@ def _encode_or_none(value: Any) -> str | None:
         return None
 
 
+_VIEWS = {"tuple": tuple, "list": list, "set": set, "sorted": sorted, "bool": bool}
 _LITERAL_NAMES = {
     "set": set,
     "frozenset": frozenset,

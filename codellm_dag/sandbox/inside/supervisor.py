@@ -34,7 +34,7 @@ CHANNEL = 3
 SCRATCH = "/scratch"
 _REQUEST, _RESULT, _READY = 60, 61, 62
 """Descriptors of a child, high so that a program's own low numbers do not meet them by accident."""
-_MNT_DETACH, _MS_NOSUID, _MS_NODEV = 2, 2, 4
+_MNT_DETACH, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 2, 2, 4, 8
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mount.argtypes = [ctypes.c_char_p] * 3 + [ctypes.c_ulong, ctypes.c_char_p]
@@ -50,7 +50,7 @@ class Scratch:
         """Throw the old folder away with everything in it and mount an empty one of `disk` bytes."""
         self.drop()
         options = f"size={disk},nr_inodes=4096,mode=0700,uid={uid},gid={gid}".encode()
-        flags = _MS_NOSUID | _MS_NODEV
+        flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
         lockdown.check(_libc.mount(b"tmpfs", SCRATCH.encode(), b"tmpfs", flags, options), "mount scratch")
         self.mounted = True
 

@@ -2,8 +2,9 @@
 
 Every value is an object ``{"t": tag, "v": …}``: ``none``, ``bool`` (JSON bool), ``int`` (decimal text, or hex
 text beyond 60 bits, as long decimals take quadratic time), ``float`` (``float.hex`` text, or nan, inf, -inf),
-``complex`` (two such texts), ``str``, ``bytes`` and ``bytearray`` (base64), ``list``, ``tuple``, ``set`` and
-``frozenset`` (elements sorted by their text), ``dict`` (list of [key, value] in insertion order).
+``complex`` (two such texts), ``fraction`` (two int texts), ``decimal``, ``str``, ``bytes`` and ``bytearray``
+(base64), ``list``, ``tuple``, ``set`` and ``frozenset`` (elements sorted by their text; the keys of a dict
+count as a set, as they do for ``==``), ``dict`` (list of [key, value] in insertion order).
 
 A value of a subclass is converted by the methods of its base class only, so nothing that its class overrides
 (``__eq__``, ``__iter__``, …) has a say. Anything else is `UnsupportedValueError`. Reading the text back is
@@ -15,6 +16,8 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 MAX_DEPTH = 64
@@ -73,6 +76,9 @@ class _Encoder:
 _mro: Callable[[type], tuple[type, ...]] = type.__dict__["__mro__"].__get__
 _real = complex.__dict__["real"].__get__
 _imag = complex.__dict__["imag"].__get__
+_numerator = Fraction.__dict__["_numerator"].__get__
+_denominator = Fraction.__dict__["_denominator"].__get__
+_DictKeys = type({}.keys())
 
 
 def _none(_encoder: _Encoder, _value: None, _depth: int) -> Node:
@@ -93,6 +99,14 @@ def _float(_encoder: _Encoder, value: float, _depth: int) -> Node:
 
 def _complex(_encoder: _Encoder, value: complex, _depth: int) -> Node:
     return {"t": "complex", "v": [float.hex(_real(value)), float.hex(_imag(value))]}
+
+
+def _fraction(_encoder: _Encoder, value: Fraction, _depth: int) -> Node:
+    return {"t": "fraction", "v": [int_text(_numerator(value)), int_text(_denominator(value))]}
+
+
+def _decimal(_encoder: _Encoder, value: Decimal, _depth: int) -> Node:
+    return {"t": "decimal", "v": Decimal.__str__(value)}
 
 
 def _str(_encoder: _Encoder, value: str, _depth: int) -> Node:
@@ -125,6 +139,10 @@ def _frozenset(encoder: _Encoder, value: frozenset[Any], depth: int) -> Node:
     return {"t": "frozenset", "v": sorted(items, key=dump)}
 
 
+def _keys(encoder: _Encoder, value: Any, depth: int) -> Node:
+    return _set(encoder, set(value), depth)
+
+
 def _dict(encoder: _Encoder, value: dict[Any, Any], depth: int) -> Node:
     pairs = [[encoder.node(key, depth), encoder.node(item, depth)] for key, item in dict.items(value)]
     return {"t": "dict", "v": pairs}
@@ -136,6 +154,8 @@ _WRITERS: dict[type, Callable[[_Encoder, Any, int], Node]] = {
     int: _int,
     float: _float,
     complex: _complex,
+    Fraction: _fraction,
+    Decimal: _decimal,
     str: _str,
     bytes: _bytes,
     bytearray: _bytearray,
@@ -144,4 +164,5 @@ _WRITERS: dict[type, Callable[[_Encoder, Any, int], Node]] = {
     set: _set,
     frozenset: _frozenset,
     dict: _dict,
+    _DictKeys: _keys,
 }

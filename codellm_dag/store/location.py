@@ -27,7 +27,7 @@ def open_backend(url: str | Path, options: Mapping[str, Any] | None = None) -> B
     if "://" not in text:
         return DiskBackend(Path(text).expanduser().absolute())
     parts = urlsplit(text)
-    if parts.username or parts.password:
+    if "@" in text or (parts.scheme == "s3" and ":" in parts.netloc):
         raise InvalidStoreURLError(
             f"the store's address ({parts.scheme}://…) holds credentials, which would end up in logs; "
             "give them as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
@@ -40,9 +40,7 @@ def open_backend(url: str | Path, options: Mapping[str, Any] | None = None) -> B
         return _disk(text, parts.netloc, unquote(parts.path))
     if parts.scheme == "s3":
         return _s3(parts.netloc, unquote(parts.path), options)
-    raise InvalidStoreURLError(
-        f"the store's address {text!r} begins with {parts.scheme}://; allowed: {_ALLOWED}"
-    )
+    raise InvalidStoreURLError(f"the store's address begins with {parts.scheme}://; allowed: {_ALLOWED}")
 
 
 def _disk(text: str, host: str, path: str) -> DiskBackend:

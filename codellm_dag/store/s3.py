@@ -93,8 +93,9 @@ class S3Backend:
 
     def delete(self, path: str) -> None:
         full = self._full(path)
-        names = [full, *(f"{full}/{name}" for name in self.sizes(path))]
-        self._call("delete", lambda: self._fs.bulk_delete(names), missing=None)
+        for name in [*(f"{full}/{name}" for name in self.sizes(path)), full]:
+            # one by one: s3fs' bulk delete reads '*' and '[' in names as patterns
+            self._call("delete", functools.partial(self._fs.rm_file, name), missing=None)
 
     def upload(self, folder: Path, prefix: str, paths: Sequence[str]) -> None:
         if paths:

@@ -95,18 +95,22 @@ class Store:
 
     def lookup(self, stage: str, fingerprint: str) -> Hit | Miss:
         """Prove that a computation's result is there; else say exactly what is missing."""
+        return self._examine(stage, fingerprint)[0]
+
+    def _examine(self, stage: str, fingerprint: str) -> tuple[Hit | Miss, bytes]:
+        """The finding and the very bytes of the manifest it is about."""
         try:
             data = self.backend.read(manifest_path(stage, fingerprint))
         except FileNotFoundError:
-            return Miss("never computed")
+            return Miss("never computed"), b""
         try:
             manifest = _parse(data)
         except ValueError as error:
-            return Miss(f"manifest.json cannot be read: {error}", damaged=True)
+            return Miss(f"manifest.json cannot be read: {error}", damaged=True), data
         problem = self._missing_output(manifest)
         if problem:
-            return Miss(problem, damaged=True, manifest=manifest)
-        return Hit(manifest.artifact, manifest)
+            return Miss(problem, damaged=True, manifest=manifest), data
+        return Hit(manifest.artifact, manifest), data
 
     def artifact(self, fingerprint: str) -> Artifact:
         """The artifact with this fingerprint, or a unique beginning of it (4 digits or more)."""
@@ -180,27 +184,23 @@ class Store:
         for _ in range(100):
             if self.backend.create(place, data):
                 return manifest
-            found = self.lookup(manifest.stage, manifest.fingerprint)
+            found, old = self._examine(manifest.stage, manifest.fingerprint)
             if isinstance(found, Hit):
                 return found.manifest
-            if found.damaged and self._replace(place, data, found):
+            if found.damaged and self._replace(place, data, old, found.manifest):
                 return manifest
         raise StoreError(f"{self.url}/{place} keeps changing; is something else writing to this store?")
 
-    def _replace(self, place: str, data: bytes, miss: Miss) -> bool:
-        """Swap a damaged manifest for ours, keeping the old one beside it; False if someone was faster."""
-        try:
-            old = self.backend.read(place)
-        except FileNotFoundError:
-            return False
+    def _replace(self, place: str, data: bytes, old: bytes, damaged: Manifest | None) -> bool:
+        """Swap the damaged manifest `old` for ours, keeping it beside ours; False if someone was faster."""
         folder = place.rsplit("/", 1)[0]
         number = sum(name.endswith(".damaged") for name in self.backend.children(folder))
         while not self.backend.create(f"{folder}/manifest.{number}.damaged", old):
             number += 1
         if not self.backend.swap(place, data, old):
             return False
-        if miss.manifest is not None:
-            self.backend.delete(f"{folder}/attempts/{miss.manifest.attempt}")
+        if damaged is not None:
+            self.backend.delete(f"{folder}/attempts/{damaged.attempt}")
         return True
 
     def discard(self, stage: str, fingerprint: str, attempt: str) -> None:

@@ -1,0 +1,178 @@
+"""The numbers: every score in a store, and how one is named.
+
+A score is one row of the ``scores.json`` of one ``eval_report`` artifact. Its id is the first eight hex
+digits of the report's fingerprint, ``/``, and the metric: ``3fa1c2d4/pass@1``. Without the metric it names
+all numbers of the report; an unambiguous beginning of the digits is enough.
+
+Not covered: how a score is computed (`codellm_dag/evaluation`) and what it cost (`cost.py`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from codellm_dag.lineage.errors import LineageError, UnknownScoreError
+from codellm_dag.store import Manifest, Store, StoreError
+
+REPORT_STAGE = "eval_report"
+_ID_DIGITS = 8
+_ID = re.compile(r"(?P<report>[0-9a-f]{1,64})(/(?P<metric>.+))?")
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number with its uncertainty, and the artifact it was read from."""
+
+    id: str
+    """Report id and metric, e.g. ``3fa1c2d4/pass@1``."""
+    fingerprint: str
+    """Of the eval_report artifact, 64 hex digits."""
+    benchmark: str
+    metric: str
+    model: str
+    """Model key, e.g. ``sft``, or ``sft@epochs=2`` for a trial."""
+    trial: str
+    """The trial's changes, or ``base``."""
+    value: float
+    ci_low: float | None
+    ci_high: float | None
+    confidence: float | None
+    estimator: str
+    n: int | None
+    """Problems, or documents for bits per byte."""
+    samples_per_problem: int | None
+    judged_inside: float
+    """Share of samples, 0 to 1, whose verdict was formed inside the sandbox, hence forgeable."""
+    infrastructure_errors: int
+    """Samples without a verdict, left out."""
+    higher_is_better: bool
+    created: datetime
+    current: bool
+    """Whether an asset's name still points at the report; a later run replaces it."""
+
+    @property
+    def report_id(self) -> str:
+        """The part of the id that names the report."""
+        return self.id.partition("/")[0]
+
+
+def list_scores(store: Store) -> list[Score]:
+    """Every score in the store, by benchmark, metric and time of computation."""
+    manifests = list(store.manifests(REPORT_STAGE))
+    current = _current(store)
+    rows = [score for manifest in manifests for score in read_scores(store, manifest, current)]
+    return sorted(rows, key=lambda row: (row.benchmark, row.metric, row.created, row.id))
+
+
+def read_scores(store: Store, manifest: Manifest, current: Iterable[str]) -> list[Score]:
+    """The scores of one report. Raises LineageError if its ``scores.json`` is gone or damaged."""
+    try:
+        text = (store.local_path(manifest.artifact) / "scores.json").read_text(encoding="utf-8")
+        rows = json.loads(text)
+        if not isinstance(rows, list):
+            raise TypeError("it is not a list")
+        return [_score(manifest, row, current) for row in rows]
+    except (OSError, ValueError, KeyError, TypeError, StoreError) as error:
+        raise LineageError(
+            f"scores.json of {REPORT_STAGE} {manifest.fingerprint[:_ID_DIGITS]} cannot be read "
+            f"({type(error).__name__}: {error}); `codellm-dag verify` names what is damaged, and running the "
+            "asset again replaces it"
+        ) from error
+
+
+def report_manifest(store: Store, score: Score) -> Manifest:
+    """The manifest of the report that a score stands in."""
+    return next(m for m in store.manifests(REPORT_STAGE) if m.fingerprint == score.fingerprint)
+
+
+def find_scores(scores: Sequence[Score], score_id: str, store_url: str) -> list[Score]:
+    """The scores that an id names: one, or all of a report if the id has no metric.
+
+    Raises UnknownScoreError if there are none, or if the digits begin several reports.
+    """
+    matched = _ID.fullmatch(score_id.strip().lower())
+    if not matched:
+        raise UnknownScoreError(
+            f"{score_id!r} is not a score id; an id looks like 3fa1c2d4/pass@1: hex digits of the report and "
+            "a metric. `codellm-dag scores` lists them"
+        )
+    digits, metric = matched["report"], matched["metric"]
+    found = [score for score in scores if score.fingerprint.startswith(digits)]
+    if not found:
+        raise UnknownScoreError(_unknown(score_id, scores, store_url))
+    reports = sorted({score.report_id for score in found})
+    if len(reports) > 1:
+        raise UnknownScoreError(
+            f"score id {score_id!r} is ambiguous: {len(reports)} reports begin with {digits!r} "
+            f"({', '.join(reports[:4])}); give more digits"
+        )
+    chosen = [score for score in found if metric is None or score.metric.lower() == metric]
+    if not chosen:
+        metrics = ", ".join(score.metric for score in found)
+        raise UnknownScoreError(f"report {reports[0]} has no metric {metric!r}; it has: {metrics}")
+    return chosen
+
+
+def score_for(scores: Sequence[Score]) -> Score:
+    """The score that stands for a report where one number is enough: its first."""
+    return scores[0]
+
+
+def previous_score(scores: Sequence[Score], score: Score) -> Score:
+    """The score of the same model, benchmark and metric that was computed just before `score`.
+
+    Raises UnknownScoreError if it is the first.
+    """
+    before = [
+        other
+        for other in scores
+        if (other.model, other.benchmark, other.metric) == (score.model, score.benchmark, score.metric)
+        and other.created < score.created
+    ]
+    if not before:
+        raise UnknownScoreError(
+            f"{score.id} is the first {score.metric} of {score.model} on {score.benchmark}: there is no "
+            "earlier one to compare it with; name a second score (`codellm-dag scores` lists them)"
+        )
+    return max(before, key=lambda other: other.created)
+
+
+def _unknown(score_id: str, scores: Sequence[Score], store_url: str) -> str:
+    if not scores:
+        return f"no score {score_id!r}: {store_url} has no scores yet; `codellm-dag demo` makes some"
+    known = ", ".join(sorted({score.report_id for score in scores if score.current})[:6])
+    return f"no score {score_id!r} in {store_url}; there are {known}, … (`codellm-dag scores` lists them all)"
+
+
+def _current(store: Store) -> set[str]:
+    return {ref.artifact.fingerprint for ref in store.refs.all() if ref.artifact.stage == REPORT_STAGE}
+
+
+def _score(manifest: Manifest, row: dict[str, Any], current: Iterable[str]) -> Score:
+    model = (manifest.partition or "").rpartition("|")[0] or manifest.partition or ""
+    trial = model.partition("@")[2] or "base"
+    return Score(
+        id=f"{manifest.fingerprint[:_ID_DIGITS]}/{row['metric']}",
+        fingerprint=manifest.fingerprint,
+        benchmark=str(row["benchmark"]),
+        metric=str(row["metric"]),
+        model=model,
+        trial=trial,
+        value=float(row["value"]),
+        ci_low=row.get("ci_low"),
+        ci_high=row.get("ci_high"),
+        confidence=row.get("confidence"),
+        estimator=str(row.get("estimator", "")),
+        n=row.get("n"),
+        samples_per_problem=row.get("samples_per_problem"),
+        judged_inside=float(row.get("judged_inside") or 0),
+        infrastructure_errors=int(row.get("infrastructure_errors") or 0),
+        higher_is_better=bool(row.get("higher_is_better", True)),
+        created=manifest.created,
+        current=manifest.fingerprint in current,
+    )

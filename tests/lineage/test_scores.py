@@ -1,0 +1,118 @@
+"""Scores: read from reports, named by short ids, found by unambiguous beginnings."""
+
+from __future__ import annotations
+
+import pytest
+from toys import LifeCycle
+
+from codellm_dag.lineage.errors import LineageError, UnknownScoreError
+from codellm_dag.lineage.scores import find_scores, list_scores, previous_score
+from codellm_dag.store import Store
+
+
+def test_rows(store: Store, life_cycle: LifeCycle) -> None:
+    reports = life_cycle.run()
+    rows = list_scores(store)
+    assert [(row.metric, row.model) for row in rows] == [
+        ("pass@1", "pretrained"),
+        ("pass@1", "sft"),
+        ("pass@5", "pretrained"),
+        ("pass@5", "sft"),
+    ]
+    first = rows[0]
+    assert first.id == f"{reports['pretrained'].fingerprint[:8]}/pass@1"
+    assert (first.benchmark, first.trial, first.n, first.samples_per_problem) == (
+        "microbench",
+        "base",
+        40,
+        10,
+    )
+    assert first.ci_low == pytest.approx(first.value - 0.1)
+    assert first.current
+
+
+def test_a_later_run_makes_earlier_scores_not_current(store: Store, life_cycle: LifeCycle) -> None:
+    old = life_cycle.run()["sft"]
+    new = life_cycle.run(sft_checkpoint={"steps": 11})["sft"]
+    current = {row.fingerprint: row.current for row in list_scores(store) if row.model == "sft"}
+    assert current == {old.fingerprint: False, new.fingerprint: True}
+
+
+def test_find_by_id_prefix_and_metric(store: Store, life_cycle: LifeCycle) -> None:
+    report = life_cycle.run()["sft"]
+    rows = list_scores(store)
+    for name in (
+        report.fingerprint[:8],
+        report.fingerprint[:5],
+        report.fingerprint,
+        report.fingerprint[:8].upper(),
+    ):
+        assert [row.metric for row in find_scores(rows, name, store.url)] == ["pass@1", "pass@5"]
+    found = find_scores(rows, f"{report.fingerprint[:8]}/pass@5", store.url)
+    assert [row.metric for row in found] == ["pass@5"]
+
+
+@pytest.mark.parametrize("bad", ["", "xyz", "pass@1", "1234 5678", "/pass@1"])
+def test_what_is_no_id(bad: str) -> None:
+    with pytest.raises(UnknownScoreError, match=r"is not a score id.*codellm-dag scores"):
+        find_scores([], bad, "file:///s")
+
+
+def test_unknown_ids_name_the_next_step(store: Store, life_cycle: LifeCycle) -> None:
+    with pytest.raises(UnknownScoreError, match="has no scores yet; `codellm-dag demo` makes some"):
+        find_scores([], "0123abcd", store.url)
+    report = life_cycle.run()["sft"]
+    rows = list_scores(store)
+    absent = f"{(int(report.fingerprint[:12], 16) + 1):012x}"
+    with pytest.raises(UnknownScoreError, match=rf"no score '{absent}'.*{report.fingerprint[:8]}"):
+        find_scores(rows, absent, store.url)
+    with pytest.raises(UnknownScoreError, match=r"has no metric 'pass@9'; it has: pass@1, pass@5"):
+        find_scores(rows, f"{report.fingerprint[:8]}/pass@9", store.url)
+
+
+def test_ambiguous_beginning(store: Store, life_cycle: LifeCycle) -> None:
+    life_cycle.run()
+    rows = list_scores(store)
+    digits: set[str] = set()
+    steps = 1
+    while len(digits) == len({d[0] for d in digits}):  # until two reports begin with the same digit
+        steps += 1
+        life_cycle.run(sft_checkpoint={"steps": steps})
+        rows = list_scores(store)
+        digits = {row.report_id for row in rows}
+    twice = next(d[0] for d in digits if sum(other[0] == d[0] for other in digits) > 1)
+    with pytest.raises(UnknownScoreError, match=r"ambiguous: .* give more digits"):
+        find_scores(rows, twice, store.url)
+
+
+def test_previous_score(store: Store, life_cycle: LifeCycle) -> None:
+    old = life_cycle.run()["sft"]
+    new = life_cycle.run(sft_checkpoint={"steps": 11})["sft"]
+    rows = list_scores(store)
+    newest = next(row for row in rows if row.fingerprint == new.fingerprint and row.metric == "pass@1")
+    before = previous_score(rows, newest)
+    assert (before.fingerprint, before.metric) == (old.fingerprint, "pass@1")
+    with pytest.raises(UnknownScoreError, match="is the first pass@1 of sft on microbench"):
+        previous_score(rows, before)
+
+
+@pytest.mark.parametrize(
+    "text", ["not json", "{}", '[{"metric": "pass@1"}]', '[{"metric": 3, "value": "x"}]']
+)
+def test_damaged_scores(store: Store, life_cycle: LifeCycle, text: str) -> None:
+    report = life_cycle.run()["sft"]
+    path = store.local_path(report) / "scores.json"
+    path.chmod(0o644)
+    path.write_text(text)
+    with pytest.raises(LineageError, match=rf"scores.json of eval_report {report.fingerprint[:8]}.*verify"):
+        list_scores(store)
+
+
+def test_a_missing_scores_file(store: Store, life_cycle: LifeCycle) -> None:
+    (store.local_path(life_cycle.run()["sft"]) / "scores.json").unlink()
+    with pytest.raises(LineageError, match="cannot be read"):
+        list_scores(store)
+
+
+def test_an_empty_store_has_none(store: Store) -> None:
+    assert list_scores(store) == []

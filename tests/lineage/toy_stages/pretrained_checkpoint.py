@@ -1,0 +1,15 @@
+"""Toy pretraining."""
+
+import json
+
+from toy_stages.training import train
+
+
+def run(recipe, inputs, out, report):
+    """Write model.json."""
+    model = train(recipe, 0.0, inputs["corpus"].content_digest)
+    for step in range(recipe.steps):
+        report.progress(step + 1, recipe.steps, "steps")
+    report.metric(loss=round(1 - model, 6))
+    (out / "model.json").write_text(json.dumps(model))
+    (out / "training.json").write_text(json.dumps({"steps": recipe.steps}))

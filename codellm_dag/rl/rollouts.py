@@ -45,6 +45,10 @@ class Group:
         """The samples that have a reward."""
         return tuple(sample for sample in self.samples if sample.reward is not None)
 
+    def tokens_of(self, samples: Sequence[Sample]) -> GroupTokens:
+        """The token ids of the prompt and of `samples`."""
+        return GroupTokens(self.prompt, tuple(sample.completion.token_ids for sample in samples))
+
     @property
     def mixed(self) -> bool:
         """Whether rewards differ, so that the group says which sample was better."""
@@ -153,7 +157,7 @@ def with_advantages(groups: Sequence[Group], recipe: RlRecipe) -> list[TrainedGr
     advantages = iter(estimator(recipe.estimator)(batch).tolist())
     return [
         TrainedGroup(
-            GroupTokens(group.prompt, tuple(s.completion.token_ids for s in group.rewarded)),
+            group.tokens_of(group.rewarded),
             tuple(next(advantages) for _ in group.rewarded),
             tuple(s.completion.logprobs for s in group.rewarded),
         )

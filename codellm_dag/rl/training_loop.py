@@ -62,9 +62,8 @@ class PolicyTraining:
         statistics["trained_tokens"] = float(sum(group.tokens.response_tokens for group in trained))
         statistics.update(self.updater.update(trained, step))
         if "kl" not in statistics and self._measures_divergence(step):
-            divergence = self.updater.divergence(trained, self.reference)
-            if divergence is not None:
-                statistics["kl"] = divergence
+            tokens = [group.tokens_of(group.samples) for group in groups]
+            statistics["kl"] = self.updater.divergence(tokens, self.reference)
         self.seconds["update"] += time.perf_counter() - started
         return statistics
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from codellm_dag.recipes.rl import PolicyOptimiserRecipe, RlRecipe
 from codellm_dag.rl.errors import PolicyMismatch
 from codellm_dag.rl.losses import clipped_share, k3_divergence, policy_losses
-from codellm_dag.rl.packing import micro_batches, pack, response_logprobs
+from codellm_dag.rl.packing import GroupTokens, PackedRows, micro_batches, pack, response_logprobs
 from codellm_dag.rl.rollouts import TrainedGroup
 
 LARGEST_GAP = 0.05
@@ -25,9 +25,9 @@ LARGEST_GAP = 0.05
 
 @dataclass(frozen=True)
 class _Part:
-    """A micro-batch: indices of its groups, its log-probabilities' advantages and old values, [tokens]."""
+    """A micro-batch: its rows, and the advantages and sampled log-probabilities of its targets, [tokens]."""
 
-    groups: tuple[TrainedGroup, ...]
+    rows: PackedRows
     advantages: Tensor
     sampled: Tensor
 
@@ -67,20 +67,23 @@ class PolicyUpdater:
         ]
         several = len(minibatches) > 1
         # With one update the batch is on-policy and the old log-probabilities are those of this very pass.
-        old = [[self._frozen(self.model, part) if several else None for part in row] for row in minibatches]
+        old = [
+            [self._frozen(self.model, part.rows) if several else None for part in row] for row in minibatches
+        ]
         totals: dict[str, float] = {}
         for parts, olds in zip(minibatches, old, strict=True):
             for name, value in self._step(parts, olds).items():
                 totals[name] = totals.get(name, 0.0) + value / len(minibatches)
         return {**totals, "learning_rate": rate}
 
-    def divergence(self, groups: Sequence[TrainedGroup], reference: Any) -> float | None:
-        """Mean KL (k3, nats a token) of the policy to `reference` on the tokens of `groups`, if any."""
-        total, tokens = 0.0, 0
-        for part in map(self._part, self._split(list(groups))):
-            divergence = k3_divergence(self._frozen(self.model, part), self._frozen(reference, part))
-            total, tokens = total + float(divergence.double().sum()), tokens + len(divergence)
-        return total / tokens if tokens else None
+    def divergence(self, groups: Sequence[GroupTokens], reference: Any) -> float:
+        """Mean KL (k3, nats a token) of the policy to `reference` on the response tokens of `groups`."""
+        total = 0.0
+        for batch in micro_batches(groups, self.recipe.micro_batch_tokens):
+            rows = pack([groups[index] for index in batch])
+            ours, theirs = self._frozen(self.model, rows), self._frozen(reference, rows)
+            total += float(k3_divergence(ours, theirs).double().sum())
+        return total / sum(group.response_tokens for group in groups)
 
     def _split(self, groups: Sequence[TrainedGroup]) -> list[tuple[TrainedGroup, ...]]:
         batches = micro_batches([group.tokens for group in groups], self.recipe.micro_batch_tokens)
@@ -93,18 +96,17 @@ class PolicyUpdater:
             for advantage, logprobs in zip(group.advantages, group.sampled_logprobs, strict=True)
         ]
         return _Part(
-            groups,
+            pack([group.tokens for group in groups]),
             torch.tensor([advantage for advantage, logprobs in responses for _ in logprobs]),
             torch.tensor([value for _, logprobs in responses for value in logprobs]),
         )
 
-    def _logprobs(self, model: Any, part: _Part) -> Tensor:
-        rows = pack([group.tokens for group in part.groups])
+    def _logprobs(self, model: Any, rows: PackedRows) -> Tensor:
         return response_logprobs(model, rows, self.recipe.rollouts.temperature)
 
     @torch.no_grad()
-    def _frozen(self, model: Any, part: _Part) -> Tensor:
-        return self._logprobs(model, part)
+    def _frozen(self, model: Any, rows: PackedRows) -> Tensor:
+        return self._logprobs(model, rows)
 
     def _step(self, parts: Sequence[_Part], olds: Sequence[Tensor | None]) -> dict[str, float]:
         loss_recipe = self.recipe.loss
@@ -112,11 +114,11 @@ class PolicyUpdater:
         sums = {"loss": 0.0, "clipped_share": 0.0, "logprob_gap": 0.0}
         self.optimiser.zero_grad(set_to_none=True)
         for part, old in zip(parts, olds, strict=True):
-            logprobs = self._logprobs(self.model, part)
+            logprobs = self._logprobs(self.model, part.rows)
             before = logprobs.detach() if old is None else old
             losses = policy_losses(logprobs, before, part.advantages, loss_recipe)
             if loss_recipe.kl_coefficient > 0:
-                divergence = k3_divergence(logprobs, self._frozen(self.reference, part))
+                divergence = k3_divergence(logprobs, self._frozen(self.reference, part.rows))
                 losses = losses + loss_recipe.kl_coefficient * divergence
                 sums["kl"] = sums.get("kl", 0.0) + float(divergence.detach().sum())
             loss = losses.sum() / tokens

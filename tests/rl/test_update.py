@@ -78,7 +78,7 @@ def test_the_update_raises_what_was_good_and_lowers_what_was_bad():
     updater = PolicyUpdater(model, recipe())
     before = [sum(row) for row in groups[0].sampled_logprobs]
     updater.update(groups, 0)
-    after = [float(sequence_logprobs(model, (5, 6), response).sum()) for response in ((1, 2, 3), (9, 8))]
+    after = [sequence_logprobs(model, (5, 6), response).sum().item() for response in ((1, 2, 3), (9, 8))]
     assert after[0] > before[0]
     assert after[1] < before[1]
 
@@ -89,18 +89,15 @@ def test_kl_term_pulls_back_to_the_reference():
     groups = [trained(model, (5, 6), ((1, 2, 3), (9, 8)), (1.0, -1.0))]
     free = PolicyUpdater(model, recipe())
     free.update(groups, 0)
-    drifted = free.divergence(groups, reference)
-    assert drifted is not None
+    tokens = [group.tokens for group in groups]
+    drifted = free.divergence(tokens, reference)
     assert drifted > 0
-    assert free.divergence([], reference) is None
     neutral = [trained(model, (5, 6), ((1, 2, 3), (9, 8)), (0.0, 0.0))]
     tied = PolicyUpdater(model, recipe(loss={"kl_coefficient": 1.0}), reference)
     statistics = tied.update(neutral, 0)
     assert statistics["kl"] == pytest.approx(drifted, rel=1e-4)
     assert statistics["loss"] == pytest.approx(drifted, rel=1e-4)
-    closer = tied.divergence(neutral, reference)
-    assert closer is not None
-    assert closer < drifted
+    assert tied.divergence(tokens, reference) < drifted
 
 
 def test_minibatches_make_several_updates_against_the_old_policy():

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import sysconfig
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from codellm_dag.corpora import clean_corpus
 from codellm_dag.corpora.bounds import Removal, implausible_removals, read_steps
 from codellm_dag.corpora.errors import CorpusError
-from codellm_dag.recipes.corpora import CleanCorpusRecipe, RemovalBounds
+from codellm_dag.corpora.steps import STEPS
+from codellm_dag.recipes.corpora import CleanCorpusRecipe, RemovalBounds, StepName
 
 PROBLEM = "def below zero of a list of operations return true when the balance falls"
 
@@ -176,3 +178,10 @@ def test_a_corpus_without_a_column_is_named(inputs, tmp_path, out, report):
         CorpusError, match=r"documents.parquet: no column language, path, source, licence, bytes"
     ):
         clean_corpus.run(CleanCorpusRecipe(steps=[]), inputs(corpus=tmp_path), out, report)
+
+
+def test_every_step_has_a_maker_knobs_and_a_bound():
+    names = set(get_args(StepName))
+    assert set(STEPS) == names == set(CleanCorpusRecipe().steps)
+    assert names <= set(CleanCorpusRecipe.model_fields)
+    assert {*names, "total", "min_documents"} == set(RemovalBounds.model_fields)

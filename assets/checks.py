@@ -19,6 +19,7 @@ from resources.io_manager import Artifacts
 from resources.keys import store_key
 
 _VERIFIED = ("mixture", "pretrained_checkpoint", "sft_checkpoint", "rl_policy", "leaderboard")
+_MOST_ERRORS = 0.05  # samples without a verdict, as a share of those with one
 _EDGE = 0.1  # share of a loss curve that counts as its beginning, and as its end
 
 
@@ -48,6 +49,21 @@ def loss_fell(context: dg.AssetCheckExecutionContext, pretrained_checkpoint: Art
     """The training loss is lower at the end than at the beginning, and never ceased to be a number."""
     series = context.resources.store.open().manifest(pretrained_checkpoint).series.get("loss", [])
     return _result(loss_problems(series), f"{len(series)} points")
+
+
+@dg.asset_check(asset="samples", blocking=True, required_resource_keys={"store"})
+def references_passed(context: dg.AssetCheckExecutionContext, samples: Artifacts) -> dg.AssetCheckResult:
+    """The benchmark's own reference solutions passed in the sandbox that judged the samples."""
+    store: Store = context.resources.store.open()
+    metrics = {
+        key: store.manifest(artifact).metrics for key, artifact in _of_this_run(context, samples).items()
+    }
+    problems = [
+        f"{key}: {found.get('references_passed', 0)} of {found['problems']} references passed"
+        for key, found in metrics.items()
+        if "problems" in found and found.get("references_passed") != found["problems"]
+    ]
+    return _result(problems, f"{len(metrics)} sets of samples")
 
 
 @dg.asset_check(asset="eval_report", blocking=True, required_resource_keys={"store"})
@@ -113,6 +129,12 @@ def score_problems(score: Score) -> list[str]:
         problems.append(f"value {score.value:.4g} is outside its interval [{low:.4g}, {high:.4g}]")
     if score.metric.startswith("pass@") and not 0 <= score.value <= 1:
         problems.append(f"pass rate {score.value:.4g} is not between 0 and 1")
+    answered = score.n * score.samples_per_problem
+    if score.infrastructure_errors > _MOST_ERRORS * answered:
+        problems.append(
+            f"{score.infrastructure_errors} samples have no verdict, beside {answered} that have one; "
+            "look at the sandbox"
+        )
     return problems
 
 

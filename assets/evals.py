@@ -1,10 +1,15 @@
-"""Group evals: benchmarks, samples of every model on every benchmark, reports, the leaderboard."""
+"""Groups benchmarks and evals: problems; samples of every model on each, reports, the leaderboard."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import dagster as dg
 
+from assets.metadata import image, interval_rows
 from assets.partitions import BENCHMARKS, MODEL_EVALUATIONS, model_key
+from assets.plots import intervals
 from assets.stage_asset import Inputs, Requests, many, stage_asset
 from codellm_dag.store import Artifact
 from resources.io_manager import Artifacts
@@ -13,7 +18,7 @@ from resources.keys import evaluation_key
 _ALL = dg.AllPartitionMapping()
 
 
-@stage_asset(group="evals", owner="team:evals", kinds={"json"}, partitions=BENCHMARKS)
+@stage_asset(group="benchmarks", owner="team:evals", kinds={"json"}, partitions=BENCHMARKS)
 def benchmark_problems() -> Requests:
     """The problems of one benchmark: prompts, tests, and reference solutions."""
     return {benchmark: {} for benchmark in BENCHMARKS.get_partition_keys()}
@@ -53,7 +58,18 @@ def eval_report(samples: Artifacts) -> Requests:
     return {key: {"samples": artifact} for key, artifact in samples.items()}
 
 
-@stage_asset(group="evals", owner="team:evals", kinds={"json"})
+def _score_plots(folder: Path) -> dict[str, dg.MetadataValue | None]:
+    """A plot per benchmark: every model's numbers with their intervals."""
+    rows = json.loads((folder / "leaderboard.json").read_text(encoding="utf-8"))
+    names = list(dict.fromkeys(row["benchmark"] for row in rows))
+    plots = {
+        name: intervals(interval_rows([row for row in rows if row["benchmark"] == name]), name)
+        for name in names
+    }
+    return {f"scores: {name}": image(plot, name) for name, plot in plots.items() if plot}
+
+
+@stage_asset(group="evals", owner="team:evals", kinds={"json"}, show=_score_plots)
 def leaderboard(eval_report: Artifacts) -> Inputs:
     """All scores in one table."""
     return many("report", eval_report)

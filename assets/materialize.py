@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -46,6 +47,7 @@ class Plan:
     partitions: dg.PartitionsDefinition | None
     prepare: Callable[[Any, str], Recipe]
     model: str | None
+    show: Callable[[Path], Mapping[str, Any]] | None
     takes_context: bool
 
 
@@ -135,7 +137,7 @@ def _materialize(
             dg.AssetMaterialization(
                 asset_key=context.asset_key,
                 partition=dagster_key(plan.partitions, key),
-                metadata=_metadata(store, outcome),
+                metadata=_metadata(plan, store, outcome),
                 tags=_tags(context, outcome),
             )
         )
@@ -161,12 +163,12 @@ def _result(
     store: Store = context.resources.store.open()
     artifacts = {key: outcome.artifact for key, outcome in outcomes.items()}
     if plan.partitions is None:
-        return _one(store, outcomes[""], artifacts[""])
+        return _one(plan, store, outcomes[""], artifacts[""])
     if context.has_partition_key:
-        return _one(store, *outcomes.values(), artifacts)
+        return _one(plan, store, *outcomes.values(), artifacts)
     shown = summary_metadata({key: (outcome.manifest, outcome.decision) for key, outcome in outcomes.items()})
     if len(outcomes) == 1:
-        shown |= _metadata(store, *outcomes.values())
+        shown |= _metadata(plan, store, *outcomes.values())
     if left_out:
         shown["left out"] = dg.MetadataValue.md(
             "\n".join(f"- **{key}**: {reason}" for key, reason in left_out.items())
@@ -177,16 +179,17 @@ def _result(
     )
 
 
-def _one(store: Store, outcome: Outcome, value: Artifact | Artifacts) -> dg.MaterializeResult:
+def _one(plan: Plan, store: Store, outcome: Outcome, value: Artifact | Artifacts) -> dg.MaterializeResult:
     return dg.MaterializeResult(
         value=value,
-        metadata=_metadata(store, outcome),
+        metadata=_metadata(plan, store, outcome),
         data_version=dg.DataVersion(outcome.artifact.content_digest),
     )
 
 
-def _metadata(store: Store, outcome: Outcome) -> dict[str, Any]:
-    return artifact_metadata(outcome.manifest, outcome.decision, store.url)
+def _metadata(plan: Plan, store: Store, outcome: Outcome) -> dict[str, Any]:
+    more = plan.show(store.local_path(outcome.artifact)) if plan.show else {}
+    return {**more, **artifact_metadata(outcome.manifest, outcome.decision, store.url)}
 
 
 def _tags(context: dg.AssetExecutionContext, outcome: Outcome) -> dict[str, str]:

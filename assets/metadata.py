@@ -11,42 +11,72 @@ from typing import Any
 
 import dagster as dg
 
-from assets.plots import curves, markdown_image
-from codellm_dag.store import Decision, Manifest
+from assets.plots import curves, intervals, markdown_image
+from codellm_dag.store import AttemptCost, Decision, Manifest
 
 _ROW_COUNTS = ("documents", "problems", "examples", "samples", "rows")
 _MOST_ROWS, _MOST_TEXT = 100, 400
 _LINES_OF_REASONS = 12
+_SHORT = 16
+"""Hex digits of a digest in a table."""
 
 Metadata = dict[str, Any]
 
 
 def artifact_metadata(manifest: Manifest, decision: Decision, uri: str) -> Metadata:
-    """Dagster metadata of one artifact, for the materialization of one partition or of a whole asset."""
+    """Dagster metadata of one artifact, what a person looks for first at the top."""
+    plot = curves(manifest.series)
     shown: Metadata = {
         "why": reasons_markdown(decision),
-        "content digest": manifest.content_digest,
-        "fingerprint": manifest.fingerprint,
-        "dagster/uri": uri,
+        "curves": image(plot, f"{manifest.stage}: curves"),
+        **{
+            f"intervals: {name}": _interval_plot(name, rows) for name, rows in sorted(manifest.tables.items())
+        },
+        **{f"table: {name}": _table(rows) for name, rows in sorted(manifest.tables.items())},
+        **{name: _scalar(value) for name, value in sorted(manifest.metrics.items())},
         "bytes": manifest.bytes,
+        "cost": _table([_cost(cost) for cost in manifest.cost]),
         "inputs": _table(
             [
-                {"slot": slot, "artifact": artifact.label, "content digest": artifact.content_digest}
+                {"slot": slot, "artifact": artifact.label, "content digest": artifact.content_digest[:_SHORT]}
                 for slot, artifact in sorted(manifest.inputs.items())
             ]
         ),
+        "content digest": manifest.content_digest,
+        "fingerprint": manifest.fingerprint,
         "recipe": dg.MetadataValue.json(manifest.identity.get("recipe", {})),
-        "cost": _table([cost.model_dump(mode="json") for cost in manifest.cost]),
-        **{name: _scalar(value) for name, value in sorted(manifest.metrics.items())},
-        **{f"table: {name}": _table(rows) for name, rows in sorted(manifest.tables.items())},
+        "dagster/uri": uri,
     }
-    if (
-        rows := next((manifest.metrics[name] for name in _ROW_COUNTS if name in manifest.metrics), None)
-    ) is not None:
-        shown["dagster/row_count"] = int(rows)
-    if plot := curves(manifest.series):
-        shown["curves"] = dg.MetadataValue.md(markdown_image(plot, f"{manifest.stage}: curves"))
+    if rows := [manifest.metrics[name] for name in _ROW_COUNTS if name in manifest.metrics]:
+        shown["dagster/row_count"] = int(rows[0])
     return {name: value for name, value in shown.items() if value is not None}
+
+
+def image(svg: str | None, alt: str) -> dg.MetadataValue | None:
+    """A plot as metadata; None for no plot."""
+    return None if svg is None else dg.MetadataValue.md(markdown_image(svg, alt))
+
+
+def _interval_plot(name: str, rows: Sequence[Mapping[str, Any]]) -> dg.MetadataValue | None:
+    """A plot of a table that has the columns metric, value, ci_low and ci_high; None for any other."""
+    return image(intervals(interval_rows(rows), name), name)
+
+
+def interval_rows(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, float, float, float]]:
+    """What `plots.intervals` draws of score rows: those that have a value and an interval."""
+    return [
+        (" ".join([*filter(None, [row.get("model")]), str(row["metric"])]), row["value"], low, high)
+        for row in rows
+        if row.keys() >= {"metric", "value", "ci_low", "ci_high"}
+        and isinstance(low := row["ci_low"], float)
+        and isinstance(high := row["ci_high"], float)
+    ]
+
+
+def _cost(cost: AttemptCost) -> dict[str, Any]:
+    """An attempt's cost as a row, without what is not known."""
+    values = cost.model_dump(mode="json", exclude_none=True)
+    return {name: round(value, 2) if isinstance(value, float) else value for name, value in values.items()}
 
 
 def summary_metadata(outcomes: Mapping[str, tuple[Manifest, Decision]]) -> Metadata:
@@ -58,7 +88,7 @@ def summary_metadata(outcomes: Mapping[str, tuple[Manifest, Decision]]) -> Metad
                     "partition": key,
                     "action": decision.action,
                     "why": decision.reasons[0] if decision.reasons else "",
-                    "content digest": manifest.content_digest[:16],
+                    "content digest": manifest.content_digest[:_SHORT],
                     "bytes": manifest.bytes,
                     "device seconds": round(sum(cost.device_seconds for cost in manifest.cost), 1),
                 }

@@ -9,6 +9,7 @@ code version come from the registry, the description from the docstring. What ha
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import dagster as dg
@@ -36,13 +37,15 @@ def stage_asset(
     mappings: Mapping[str, dg.PartitionMapping] | None = None,
     prepare: Prepare | None = None,
     model: str | None = None,
+    show: Callable[[Path], Mapping[str, Any]] | None = None,
     stage: Stage | None = None,
 ) -> Callable[[Callable[..., Inputs | Requests]], dg.AssetsDefinition]:
     """Make the decorated function the asset of the stage with its name.
 
     `mappings` are partition mappings of upstream assets that differ from Dagster's default. `prepare` makes
     the recipe of one partition (default: the trial's changes, or ``recipe.for_partition``). `model`: what the
-    asset makes is a model of this name, to be evaluated. `stage`: the stage, if not the registry's of that
+    asset makes is a model of this name, to be evaluated. `show`: from the artifact's folder to metadata that
+    its manifest does not hold. `stage`: the stage, if not the registry's of that
     name.
     """
 
@@ -55,6 +58,7 @@ def stage_asset(
             partitions=partitions,
             prepare=prepare or _default_prepare(partitions),
             model=model,
+            show=show,
             takes_context="context" in parameters,
         )
 

@@ -19,9 +19,9 @@ from codellm_dag.stages.registry import STAGES
 from codellm_dag.store import digest
 
 _CORPORA = dg.AssetSelection.groups("corpora")
-_BENCHMARKS = dg.AssetSelection.assets("benchmark_problems")
+_BENCHMARKS = dg.AssetSelection.groups("benchmarks")
 _PRETRAINED = dg.AssetSelection.assets("pretrained_checkpoint")
-_EVALUATION = dg.AssetSelection.assets("samples", "eval_report", "leaderboard")
+_EVALUATION = dg.AssetSelection.groups("evals")
 
 SELECTIONS: Mapping[str, tuple[dg.AssetSelection, str]] = {
     "lifecycle": (dg.AssetSelection.all(), "From raw sources to the leaderboard."),

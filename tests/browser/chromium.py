@@ -1,0 +1,143 @@
+"""A headless Chromium spoken to over the DevTools protocol: open a page, wait for text, take a picture.
+
+Needs Debian's ``chromium`` and the package `websockets`, which dagster-webserver brings; it downloads nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from websockets.sync.client import ClientConnection, connect
+
+_NAMES = ("chromium", "chromium-browser", "google-chrome")
+_FLAGS = (
+    "--headless",
+    "--no-sandbox",  # a container's root has no user namespaces for Chromium's own sandbox
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+    "--remote-debugging-port=0",
+)
+
+
+def find_chromium() -> str:
+    """Path of a Chromium. Raises RuntimeError, saying how to install one, if there is none."""
+    for name in filter(None, [os.environ.get("CHROMIUM"), *_NAMES]):
+        if path := shutil.which(name):
+            return path
+    raise RuntimeError(
+        f"no Chromium found (looked for {', '.join(_NAMES)}, and $CHROMIUM); "
+        "install it with: apt-get install -y chromium"
+    )
+
+
+class Page:
+    """One tab."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self._connection = connection
+        self._number = 0
+
+    def call(self, method: str, **params: Any) -> dict[str, Any]:
+        """One DevTools command and its result; events in between are dropped."""
+        self._number += 1
+        self._connection.send(json.dumps({"id": self._number, "method": method, "params": params}))
+        while True:
+            message = json.loads(self._connection.recv(timeout=60))
+            if message.get("id") == self._number:
+                if "error" in message:
+                    raise RuntimeError(f"{method}: {message['error']['message']}")
+                return message["result"]
+
+    def open(self, url: str) -> None:
+        """Go to a page."""
+        self.call("Page.navigate", url=url)
+
+    def evaluate(self, script: str) -> Any:
+        """The value of a JavaScript expression in the page."""
+        result = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        return result["result"].get("value")
+
+    def text(self) -> str:
+        """What a person can read on the page."""
+        return self.evaluate("document.body ? document.body.innerText : ''") or ""
+
+    def wait_for(self, *texts: str, seconds: float = 60) -> str:
+        """Wait until all texts can be read. Raises AssertionError with what was there instead."""
+        end = time.monotonic() + seconds
+        while True:
+            shown = self.text()
+            missing = [text for text in texts if text not in shown]
+            if not missing:
+                return shown
+            if time.monotonic() > end:
+                raise AssertionError(f"not on the page after {seconds:g} s: {missing}; it shows:\n{shown}")
+            time.sleep(0.3)
+
+    def screenshot(self, path: Path) -> None:
+        """A PNG of what is visible."""
+        data = self.call("Page.captureScreenshot", format="png")["data"]
+        path.write_bytes(base64.b64decode(data))
+
+
+@contextlib.contextmanager
+def chromium(profile: Path, width: int = 1500, height: int = 950) -> Iterator[Page]:
+    """A fresh browser with an empty profile in the folder `profile`; it ends with the block."""
+    process = subprocess.Popen(
+        [
+            find_chromium(),
+            *_FLAGS,
+            f"--window-size={width},{height}",
+            f"--user-data-dir={profile}",
+            "about:blank",
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        with connect(_page_address(profile, process), max_size=None, open_timeout=30) as connection:
+            page = Page(connection)
+            page.call(
+                "Emulation.setDeviceMetricsOverride",
+                width=width, height=height, deviceScaleFactor=1, mobile=False,
+            )  # fmt: skip
+            yield page
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _page_address(profile: Path, process: subprocess.Popen[bytes], seconds: float = 60) -> str:
+    """The DevTools address of the first tab."""
+    import urllib.request
+
+    port_file = profile / "DevToolsActivePort"
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and process.poll() is None:
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            port = int(port_file.read_text().splitlines()[0])
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list", timeout=5) as answer:
+                for target in json.load(answer):
+                    if target["type"] == "page":
+                        return target["webSocketDebuggerUrl"]
+        time.sleep(0.1)
+    raise RuntimeError(f"Chromium did not answer (exit code {process.poll()})")

@@ -1,6 +1,6 @@
 """A headless Chromium spoken to over the DevTools protocol: open a page, wait for text, take a picture.
 
-Needs Debian's ``chromium`` and the package `websockets`, which dagster-webserver brings; it downloads nothing.
+Needs Debian's ``chromium`` and the package `websockets`, which dagster-webserver brings. Downloads nothing.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import dagster as dg
 from assets.config import config_schema
 from codellm_dag.corpora.bounds import implausible_removals, read_steps
 from codellm_dag.evaluation.scores import Score, read_scores
-from codellm_dag.recipes.corpora import RemovalBounds
+from codellm_dag.recipes.removal_bounds import RemovalBounds
 from codellm_dag.store import Artifact, Store
 from resources.io_manager import Artifacts
 from resources.keys import store_key

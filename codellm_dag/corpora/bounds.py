@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from codellm_dag.corpora.errors import CorpusError
-from codellm_dag.recipes.corpora import RemovalBounds
+from codellm_dag.recipes.removal_bounds import RemovalBounds
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,10 @@ def read_steps(path: Path) -> dict[str, Any]:
     """The counts of a cleaning from its ``steps.json``; raises CorpusError when it is not one."""
     try:
         steps = json.loads(path.read_text(encoding="utf-8"))
-        steps["steps"], steps["total"]["sources"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CorpusError(f"{path}: not the steps.json of a clean corpus ({error!r})") from error
+    except (OSError, ValueError) as error:
+        raise CorpusError(f"{path}: not the steps.json of a clean corpus ({error})") from error
+    if not isinstance(steps, dict) or not {"steps", "total"} <= steps.keys():
+        raise CorpusError(f"{path}: not the steps.json of a clean corpus (it has no 'steps' and 'total')")
     return steps
 
 

@@ -1,8 +1,8 @@
 """Recipes of the corpora room: where text comes from, what cleaning removes, how languages are mixed.
 
 Not covered: what a step does (``codellm_dag/corpora/steps``), where a source's bytes lie on this machine
-(``codellm_dag/corpora/sources``), and how many documents the cleaning may remove before a run stops: that
-cannot change a result, so `RemovalBounds` stands apart and enters no fingerprint.
+(``codellm_dag/corpora/sources``), and how many documents the cleaning may remove before a run stops
+(`removal_bounds.py`).
 """
 
 from __future__ import annotations
@@ -173,31 +173,6 @@ class CleanCorpusRecipe(Recipe):
         if twice:
             raise ValueError(f"'steps' names {', '.join(twice)} more than once; each step runs at most once")
         return self
-
-
-class RemovalBounds(Recipe):
-    """Most a cleaning step may remove, as a share of the documents and of the bytes it was given.
-
-    Applied to each source and to the language as a whole. A step that removes more is taken for a fault of
-    the data or of the step, and the run stops there. It changes no result, so it is in no stage's recipe.
-    """
-
-    licence: float = Field(default=0.5, ge=0, le=1, description="Most removed by the licence filter.")
-    quality: float = Field(default=0.3, ge=0, le=1, description="Most removed by the quality filter.")
-    exact_dedup: float = Field(default=0.3, ge=0, le=1, description="Most removed as exact duplicates.")
-    near_dedup: float = Field(
-        default=0.4,
-        ge=0,
-        le=1,
-        description="Most removed as near duplicates; unverified near dedup has emptied whole sources.",
-    )
-    decontamination: float = Field(
-        default=0.1, ge=0, le=1, description="Most removed for overlap with benchmarks."
-    )
-    total: float = Field(default=0.6, ge=0, le=1, description="Most removed by all steps together.")
-    min_documents: int = Field(
-        default=20, ge=1, description="A source with fewer documents is not judged on its own."
-    )
 
 
 class LanguageWeight(Recipe):

@@ -13,7 +13,8 @@ from codellm_dag.corpora import clean_corpus
 from codellm_dag.corpora.bounds import Removal, implausible_removals, read_steps
 from codellm_dag.corpora.errors import CorpusError
 from codellm_dag.corpora.steps import STEPS
-from codellm_dag.recipes.corpora import CleanCorpusRecipe, RemovalBounds, StepName
+from codellm_dag.recipes.corpora import CleanCorpusRecipe, StepName
+from codellm_dag.recipes.removal_bounds import RemovalBounds
 
 PROBLEM = "def below zero of a list of operations return true when the balance falls"
 
@@ -165,8 +166,11 @@ def test_bad_inputs_are_named(inputs, corpus, tmp_path, out, report):
     recipe = CleanCorpusRecipe.parse({"steps": ["licence"]})
     with pytest.raises(CorpusError, match=r"documents.parquet: there is no such file"):
         clean_corpus.run(recipe, inputs(corpus=tmp_path), out, report)
-    with pytest.raises(CorpusError, match=r"not the steps.json of a clean corpus"):
-        read_steps(tmp_path / "steps.json")
+    for content in (None, "{", "[]", '{"steps": []}'):
+        if content is not None:
+            (tmp_path / "steps.json").write_text(content)
+        with pytest.raises(CorpusError, match=r"steps.json: not the steps.json of a clean corpus"):
+            read_steps(tmp_path / "steps.json")
 
 
 def test_a_corpus_without_a_column_is_named(inputs, tmp_path, out, report):

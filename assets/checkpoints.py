@@ -24,5 +24,5 @@ def sft_data(benchmark_problems: Artifacts) -> Inputs:
 
 @stage_asset(group="checkpoints", owner="team:models", kinds=_MODEL_KINDS, partitions=TRIALS, model="sft")
 def sft_checkpoint(pretrained_checkpoint: Artifact, tokenizer: Artifact, sft_data: Artifact) -> Inputs:
-    """The pretrained model fine-tuned on chat examples. A trial's key is its change, e.g. ``epochs=2``."""
+    """The pretrained model fine-tuned on chat examples. A trial's key is its change, e.g. `epochs=2`."""
     return {"checkpoint": pretrained_checkpoint, "tokenizer": tokenizer, "data": sft_data}

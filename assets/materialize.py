@@ -85,9 +85,11 @@ def _requests(
     returned: Any = plan.body(**given)
     if plan.partitions is None:
         return {"": returned}
-    chosen = [store_key(key) for key in context.partition_keys] if context.has_partition_key else None
+    if context.has_partition_key_range and not context.has_partition_key:
+        raise InvalidRequestError("a run takes one partition or all of them, not a range; launch a backfill")
+    chosen = [store_key(context.partition_key)] if context.has_partition_key else None
     if plan.partitions is TRIALS:
-        return dict.fromkeys(chosen or [BASE_TRIAL], returned)
+        return {trial: dict(returned) for trial in chosen or [BASE_TRIAL]}
     missing = [key for key in chosen or () if key not in returned]
     if missing:
         raise InvalidRequestError(
@@ -165,7 +167,8 @@ def _result(
     if plan.partitions is None:
         return _one(plan, store, outcomes[""], artifacts[""])
     if context.has_partition_key:
-        return _one(plan, store, *outcomes.values(), artifacts)
+        (outcome,) = outcomes.values()
+        return _one(plan, store, outcome, artifacts)
     shown = summary_metadata({key: (outcome.manifest, outcome.decision) for key, outcome in outcomes.items()})
     if len(outcomes) == 1:
         shown |= _metadata(plan, store, *outcomes.values())

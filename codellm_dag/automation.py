@@ -96,10 +96,9 @@ def corpus_growth(job: dg.JobDefinition) -> dg.SensorDefinition:
         found = digest(source_digests())
         if context.cursor == found:
             return dg.SkipReason("no source changed")
-        first = context.cursor is None
-        context.update_cursor(found)
-        if first:
-            return dg.SkipReason("remembered the sources as they are now; the next change runs retrain")
+        if context.cursor is None:
+            seen = "remembered the sources as they are now; the next change runs retrain"
+            return dg.SensorResult(skip_reason=seen, cursor=found)
         return dg.SensorResult(run_requests=[dg.RunRequest(run_key=found)], cursor=found)
 
     return sensor

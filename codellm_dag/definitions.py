@@ -8,7 +8,11 @@ from assets import checkpoints, checks, corpora, evals, policies, tokens
 from codellm_dag.automation import build_jobs, corpus_growth, weekly_retrain
 from resources import build_resources
 
-_assets = dg.load_assets_from_modules([corpora, tokens, checkpoints, policies, evals])
+_assets = [
+    asset
+    for asset in dg.load_assets_from_modules([corpora, tokens, checkpoints, policies, evals])
+    if isinstance(asset, dg.AssetsDefinition)
+]
 _checks = dg.load_asset_checks_from_modules([checks])
 _resources = build_resources()
 _jobs = {job.name: job for job in build_jobs(_assets, _checks, _resources)}

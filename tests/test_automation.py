@@ -1,0 +1,83 @@
+"""The sensor and the schedule, on a real folder that grows."""
+
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from codellm_dag.automation import SELECTIONS, corpus_growth, source_digests, weekly_retrain
+
+
+@dg.op
+def nothing() -> None:
+    """An op for a job."""
+
+
+@dg.job
+def retrain() -> None:
+    """What the sensor and the schedule fire."""
+    nothing()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The one source of a preset of our own."""
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "a.py").write_text("print('a')\n")
+    preset = tmp_path / "mine.yaml"
+    preset.write_text(
+        f"""
+ops:
+  raw_corpus:
+    config:
+      sources:
+      - {{kind: local_dir, language: python, path: {source}, licence: MIT}}
+      - {{kind: local_dir, language: go, path: {tmp_path}/nowhere, licence: MIT}}
+"""
+    )
+    monkeypatch.setenv("CODELLM_PRESET", str(preset))
+    return source
+
+
+def look(cursor: str | None) -> tuple[list[dg.RunRequest], str | None, str | None]:
+    """One tick: the runs it asks for, the new cursor, and why it skipped."""
+    sensor = corpus_growth(retrain)
+    with dg.DagsterInstance.ephemeral() as instance:
+        context = dg.build_sensor_context(instance=instance, cursor=cursor)
+        data = sensor.evaluate_tick(context)
+    return list(data.run_requests or []), data.cursor, data.skip_message
+
+
+def test_the_first_look_remembers_and_the_next_change_fires_once(folder):
+    requests, cursor, said = look(None)
+    assert (requests, said) == ([], "remembered the sources as they are now; the next change runs retrain")
+    assert cursor
+    assert look(cursor) == ([], cursor, "no source changed")
+    (folder / "b.py").write_text("print('b')\n")
+    requests, grown, _ = look(cursor)
+    assert [request.run_key for request in requests] == [grown]
+    assert grown != cursor
+    assert look(grown)[0] == []
+
+
+def test_a_changed_byte_is_a_change(folder):
+    before = source_digests()
+    (folder / "a.py").write_text("print('A')\n")
+    assert source_digests() != before
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_source_that_is_not_there_is_not_an_error():
+    found = source_digests()
+    assert [len(found["python"]), len(found["go"])] == [1, 0]
+    assert found["python"][0]["content_digest"]
+
+
+def test_nothing_runs_by_itself_until_it_is_turned_on():
+    assert weekly_retrain(retrain).default_status is dg.DefaultScheduleStatus.STOPPED
+    assert corpus_growth(retrain).default_status is dg.DefaultSensorStatus.STOPPED
+
+
+def test_the_jobs():
+    assert list(SELECTIONS) == ["lifecycle", "corpora", "pretrain", "post_train", "evaluate", "retrain"]

@@ -1,0 +1,99 @@
+"""The graph as it is, compared with the one that was accepted: ``tests/definitions.json``.
+
+To accept a change, write the file anew with ``UPDATE_SNAPSHOT=1 pytest tests/test_definitions.py`` and read
+its difference before committing it.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from codellm_dag.definitions import defs
+from codellm_dag.stages.registry import STAGES
+
+SNAPSHOT = Path(__file__).parent / "definitions.json"
+
+
+def partitions_name(partitions: dg.PartitionsDefinition | None) -> Any:
+    """A partitions definition in words."""
+    if isinstance(partitions, dg.StaticPartitionsDefinition):
+        return list(partitions.get_partition_keys())
+    if isinstance(partitions, dg.DynamicPartitionsDefinition):
+        return f"dynamic: {partitions.name}"
+    if isinstance(partitions, dg.MultiPartitionsDefinition):
+        return {
+            dimension.name: partitions_name(dimension.partitions_def)
+            for dimension in partitions.partitions_defs
+        }
+    return partitions and str(partitions)
+
+
+def snapshot() -> dict[str, Any]:
+    """Everything about the code location that a person would notice if it changed."""
+    specs = {spec.key.to_user_string(): spec for spec in defs.resolve_all_asset_specs()}
+    checks: dict[str, dict[str, bool]] = {}
+    for checks_def in defs.asset_checks or []:
+        for check in checks_def.check_specs:
+            checks.setdefault(check.asset_key.to_user_string(), {})[check.name] = check.blocking
+    assets = {
+        name: {
+            "group": spec.group_name,
+            "kinds": sorted(spec.kinds),
+            "owners": list(spec.owners),
+            "description": spec.description,
+            "deps": sorted(dep.asset_key.to_user_string() for dep in spec.deps),
+            "partitions": partitions_name(spec.partitions_def),
+            "artifact": spec.tags["artifact"],
+            "blocking checks": sorted(name for name, blocking in checks.get(name, {}).items() if blocking),
+        }
+        for name, spec in sorted(specs.items())
+    }
+    jobs = {
+        job.name: sorted(key.to_user_string() for key in job.asset_layer.executable_asset_keys)
+        for job in defs.jobs or []
+        if isinstance(job, dg.JobDefinition)
+    }
+    return {
+        "assets": assets,
+        "jobs": jobs,
+        "schedules": {item.name: item.job_name for item in defs.schedules or []},
+        "sensors": {item.name: item.job_name for item in defs.sensors or []},
+        "resources": sorted(defs.resources or {}),
+    }
+
+
+def test_the_graph_is_the_one_that_was_accepted():
+    found = json.dumps(snapshot(), indent=1, sort_keys=True) + "\n"
+    if os.environ.get("UPDATE_SNAPSHOT"):
+        SNAPSHOT.write_text(found)
+    assert found == SNAPSHOT.read_text(), "see this module's docstring"
+
+
+def test_every_stage_is_an_asset_and_every_asset_a_stage():
+    assert sorted(snapshot()["assets"]) == sorted(STAGES)
+
+
+def test_every_asset_gives_its_stage_what_the_stage_takes():
+    """Slots and upstream assets agree in kind: an asset's upstream kinds are its slots' kinds."""
+    assets = snapshot()["assets"]
+    for name, stage in STAGES.items():
+        upstream = {assets[dep]["artifact"] for dep in assets[name]["deps"]}
+        taken = {kind for kinds in stage.slots.values() for kind in kinds.split("|")}
+        assert upstream == taken, name
+
+
+@pytest.mark.parametrize("job", ["lifecycle", "corpora", "pretrain", "post_train", "evaluate", "retrain"])
+def test_a_job_spans_partitions_in_one_process(job):
+    definition = defs.get_job_def(job)
+    assert definition.partitions_def is None
+    assert definition.executor_def.name == "in_process"
+
+
+def test_code_versions_are_code_digests():
+    for spec in defs.resolve_all_asset_specs():
+        assert spec.code_version
+        assert len(spec.code_version) == 16

@@ -63,7 +63,7 @@ class SamplingRecipe(Recipe):
         ge=0,
         le=1_000_000,
         description="Evaluate only the first so many problems in order of a hash of their ids; 0 is all of "
-        "them. For tests; a published number uses 0.",
+        "them. For tests; a published number uses 0. Source: a benchmark's score is over all its problems.",
     )
     known_reference_failures: list[str] = Field(
         default_factory=list,

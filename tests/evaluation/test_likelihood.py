@@ -12,7 +12,7 @@ from codellm_dag.evaluation.likelihood import document_bits, windows
 from codellm_dag.recipes.evaluation import BitsPerByteRecipe
 from tests.modelkit.tiny import byte_tokenizer, tiny_llama
 
-TEXTS = ["def f(x):\n    return x + 1\n" * 5, "é", "a = 'ünï'\n" * 9, ""]
+TEXTS = ["def f(x):\n    return x + 1\n" * 2, "é", "a = 'ünï'\n" * 3, ""]
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def token_by_token(model, tokenizer, text: str, window: int, stride: int) -> flo
     return bits
 
 
-@pytest.mark.parametrize(("window", "stride", "batch"), [(256, 256, 1), (32, 8, 3), (32, 32, 4), (9, 1, 8)])
+@pytest.mark.parametrize(("window", "stride", "batch"), [(256, 256, 1), (16, 4, 3), (16, 16, 4), (9, 1, 8)])
 def test_bits_equal_token_by_token(model, tokenizer, window: int, stride: int, batch: int):
     recipe = BitsPerByteRecipe(window_tokens=window, stride_tokens=stride, batch_size=batch)
     expected = [token_by_token(model, tokenizer, text, window, stride) for text in TEXTS]

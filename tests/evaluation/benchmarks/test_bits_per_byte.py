@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from codellm_dag.evaluation.benchmarks.bits_per_byte import BitsPerByte, heldout_documents
+from codellm_dag.evaluation.benchmarks.bits_per_byte import BITS_PER_BYTE
 from codellm_dag.evaluation.errors import BadInput
+from codellm_dag.evaluation.measure_likelihood import heldout_documents, measure_likelihood
 from codellm_dag.recipes.evaluation import BitsPerByteRecipe, ReportRecipe, SamplesRecipe
 from codellm_dag.stages.protocol import Inputs
 from tests.modelkit.tiny import RecordingReport, artifact, save_checkpoint
@@ -48,14 +49,14 @@ def test_records_and_scores(tmp_path: Path):
     )
     recipe = SamplesRecipe.parse({"benchmark": "bits_per_byte", "bits_per_byte": {"window_tokens": 256}})
     report = RecordingReport(tmp_path / "resume")
-    measured = BitsPerByte().measure(recipe, inputs, report)
+    measured = measure_likelihood(recipe, inputs, report)
     rows = measured.records.to_pylist()
     assert [(row["document_id"], row["language"], row["bytes"]) for row in rows] == [
         ("a", "go", 54),
         ("b", "go", 2),
     ]
     assert report.steps[-1] == (56, 56, "tokens")
-    (score,) = BitsPerByte().scores(measured.records, ReportRecipe())
+    (score,) = BITS_PER_BYTE.scores(measured.records, ReportRecipe())
     assert score.metric == "bits_per_byte/go"
     assert score.value == pytest.approx((rows[0]["bits"] + rows[1]["bits"]) / 56)
     assert score.n == 2
@@ -73,19 +74,19 @@ def test_scores_by_hand():
             "bits": [10.0, 16.0, 90.0],
         }
     )
-    go, python = BitsPerByte().scores(records, ReportRecipe(confidence=0.6))
+    go, python = BITS_PER_BYTE.scores(records, ReportRecipe(confidence=0.6))
     assert (go.metric, go.value, go.n, go.ci_low) == ("bits_per_byte/go", 2.0, 1, None)
     assert (python.metric, python.value, python.n) == ("bits_per_byte/python", 2.5, 2)
     assert (python.ci_low, python.ci_high) == (1.0, 3.0)
-    assert [row["document_id"] for row in BitsPerByte().breakdown(records)] == ["c", "b", "a"]
+    assert [row["document_id"] for row in BITS_PER_BYTE.breakdown(records)] == ["c", "b", "a"]
 
 
 def test_missing_inputs_are_said(tmp_path: Path):
     with pytest.raises(BadInput, match="slot 'corpus'"):
-        BitsPerByte().measure(SamplesRecipe(), Inputs({}), RecordingReport(tmp_path))
+        measure_likelihood(SamplesRecipe(), Inputs({}), RecordingReport(tmp_path))
     with pytest.raises(BadInput, match=r"heldout.parquet does not exist"):
         heldout_documents(tmp_path, BitsPerByteRecipe())
     with pytest.raises(BadInput, match="holds no text"):
         heldout_documents(mixture(tmp_path / "m", []), BitsPerByteRecipe())
     with pytest.raises(BadInput, match="no document"):
-        BitsPerByte().scores(pa.table({"language": pa.array([], pa.string())}), ReportRecipe())
+        BITS_PER_BYTE.scores(pa.table({"language": pa.array([], pa.string())}), ReportRecipe())

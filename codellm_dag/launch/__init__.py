@@ -6,7 +6,7 @@ from codellm_dag.launch.events import PipesBridge, PipesSink, StageEvent
 from codellm_dag.launch.identity import Identity, identify
 from codellm_dag.launch.launcher import Ended, InlineLauncher, Job, Launcher
 from codellm_dag.launch.local import LocalLauncher
-from codellm_dag.launch.materialize import Outcome, materialize
+from codellm_dag.launch.materialization import Outcome, materialize
 
 __all__ = [
     "Ended",

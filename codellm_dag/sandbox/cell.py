@@ -46,18 +46,16 @@ class Cell:
         finally:
             theirs.close()
         self._await_hello()
-        self._supervisor = watch.only_child(self._process.pid)
+        self.supervisor = watch.only_child(self._process.pid)
+        """Process id of process 1 of the cell, as this machine sees it; None if /proc does not tell."""
 
     def _start(self, plan: confinement.Confinement, theirs: socket.socket) -> subprocess.Popen[bytes]:
         user: dict[str, Any] = (
             {} if plan.become is None else {"user": plan.become, "group": plan.become, "extra_groups": []}
         )
-        # bubblewrap hands inherited descriptors on; the supervisor knows its channel as descriptor 3. It goes
-        # in as descriptor 0, because dash can only name descriptors of one digit.
-        shell = ["/bin/sh", "-c", 'exec 3<&0 </dev/null; exec "$@"', "sh"]
         return subprocess.Popen[bytes](
-            [*shell, *plan.command],
-            stdin=theirs.fileno(),
+            plan.command,
+            stdin=theirs.fileno(),  # the supervisor's channel
             stdout=subprocess.DEVNULL,
             stderr=self._errors,
             cwd="/",
@@ -81,7 +79,7 @@ class Cell:
     def run(self, program: Program, limits: Limits) -> Execution:
         """Run one program. Raises CellLostError if the cell failed; close it then and use another."""
         self._number += 1
-        return _Run(self._channel, self._supervisor, self._number, program, limits).execute()
+        return _Run(self._channel, self.supervisor, self._number, program, limits).execute()
 
     def close(self) -> None:
         """End the cell and everything in it. Safe to call twice."""

@@ -64,15 +64,19 @@ def plan() -> Confinement:
         )
     bwrap, interpreter = str(bwrap_path()), find_interpreter()
     if os.geteuid() != 0:
-        return Confinement(("env", "-i", bwrap, *_arguments(interpreter, one_user=True)), None, "one-user")
+        return Confinement((bwrap, *_arguments(interpreter, one_user=True)), None, "one-user")
     user = _unprivileged_user()
     if user is not None and _has_capabilities(_CAP_SETUID, _CAP_SYS_ADMIN):
         enter = (str(interpreter.binary), "-I", "-S", "-B", str(HERE / "enter_userns.py"))
         return Confinement(
             (*enter, str(user), str(user), bwrap, *_arguments(interpreter, one_user=False)), None, "two-users"
         )
-    become = user if _has_capabilities(_CAP_SETUID) else None
-    return Confinement((bwrap, *_arguments(interpreter, one_user=True)), become, "one-user")
+    if user is not None and not _has_capabilities(_CAP_SETUID):
+        raise SandboxUnavailableError(
+            "the sandbox limits processes per user, which does not bind root, and this root process may not "
+            "become another user; give it CAP_SETUID and CAP_SETGID or run it as an ordinary user"
+        )
+    return Confinement((bwrap, *_arguments(interpreter, one_user=True)), user, "one-user")
 
 
 def _arguments(interpreter: Interpreter, *, one_user: bool) -> list[str]:
@@ -94,7 +98,17 @@ def _arguments(interpreter: Interpreter, *, one_user: bool) -> list[str]:
 
 
 def _mounts(interpreter: Interpreter) -> list[str]:
-    mounts = [part for folder in ("/python", LIBRARIES) for part in ("--perms", "0755", "--dir", folder)]
+    files = [
+        interpreter.inside_binary,
+        interpreter.inside_stdlib,
+        f"{LIBRARIES}/x",
+        "/dev/null",
+        "/usr/share/zoneinfo",
+    ]
+    files += [str(interpreter.loader)] if interpreter.loader else []
+    folders = {str(folder) for file in files for folder in Path(file).parents} - {"/"}
+    # bubblewrap would make these readable by their owner only.
+    mounts = [part for folder in sorted(folders) for part in ("--perms", "0755", "--dir", folder)]
     mounts += ["--ro-bind", str(interpreter.binary), interpreter.inside_binary]
     mounts += ["--ro-bind", str(interpreter.stdlib), interpreter.inside_stdlib]
     for hidden in ("site-packages", "dist-packages"):

@@ -36,6 +36,7 @@ class Sandbox:
         self.retries = retries
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
+        self._cells: list[Cell] = []
         self._open = False
 
     def __enter__(self) -> Self:
@@ -76,6 +77,10 @@ class Sandbox:
         self._jobs.put((program, future))
         return future
 
+    def cell_pids(self) -> list[int]:
+        """Process ids, on this machine, of the supervisors of the live cells that can be seen."""
+        return sorted(cell.supervisor for cell in self._cells if cell.supervisor is not None)
+
     def run(self, programs: Sequence[Program]) -> list[Execution]:
         """Run the programs, several at a time; their executions in the same order."""
         futures = [self.submit(program) for program in programs]
@@ -89,7 +94,7 @@ class Sandbox:
         """A cell's thread: it starts, uses, replaces and closes the cell."""
         cell: Cell | None = None
         try:
-            cell = Cell()
+            cell = self._start_cell()
             ready.set_result(None)
         except BaseException as error:
             ready.set_exception(error)
@@ -104,20 +109,29 @@ class Sandbox:
                     future.set_exception(error)
         finally:
             if cell is not None:
-                cell.close()
+                self._end_cell(cell)
+
+    def _start_cell(self) -> Cell:
+        cell = Cell()
+        self._cells.append(cell)
+        return cell
+
+    def _end_cell(self, cell: Cell) -> None:
+        self._cells.remove(cell)
+        cell.close()
 
     def _run_with_retries(self, program: Program, cell: Cell | None) -> tuple[Execution, Cell | None]:
         limits = program.limits or self.limits
         execution = Execution("infrastructure_error")
         for attempt in range(1, self.retries + 2):
             try:
-                cell = cell or Cell()
+                cell = cell or self._start_cell()
                 execution = replace(cell.run(program, limits), attempts=attempt)
             except (CellLostError, SandboxUnavailableError, OSError) as error:
                 execution = Execution("infrastructure_error", detail=str(error), attempts=attempt)
             if execution.status != "infrastructure_error":
                 break
             if cell is not None:
-                cell.close()
+                self._end_cell(cell)
                 cell = None
         return execution, cell

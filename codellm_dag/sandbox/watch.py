@@ -1,8 +1,8 @@
-"""Looks at a running program from outside, through the host's /proc: its clock and the memory of it all.
+"""Looks at a running program from outside, through the host's /proc: its clock, and the CPU time and memory
+of all its processes together.
 
 Nothing is looked at in the first 0.2 s, so short programs cost nothing. Where /proc shows no children of a
-process or no run-queue delays, the total memory is not watched (each process still has its own limit) and the
-clock runs plain.
+process, only each process by itself is limited; where it shows no run-queue delays, the clock runs plain.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from codellm_dag.sandbox.programs import Limits
 _FIRST_LOOK, _EVERY = 0.2, 0.1
 _STARVED = 10
 """A program that got no processor for so many times its wall limit is not at fault: the machine is."""
+_TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class Clock:
-    """Tells when to look and whether the program must stop: "wall", "memory", "starved", or "" (go on)."""
+    """Tells when to look and whether the program must stop: "cpu", "memory", "wall", "starved", or ""."""
 
     def __init__(self, supervisor: int | None, limits: Limits) -> None:
         self._supervisor = supervisor
@@ -41,6 +42,8 @@ class Clock:
         pids = descendants(self._supervisor) if self._supervisor else []
         if sum(resident_bytes(pid) for pid in pids) > self._limits.memory_bytes:
             return "memory"
+        if sum(cpu_seconds(pid) for pid in pids) > self._limits.cpu_seconds:
+            return "cpu"
         elapsed = now - self._started
         if elapsed <= self._limits.wall_seconds:
             return ""
@@ -79,6 +82,12 @@ def resident_bytes(pid: int) -> int:
     """Resident memory of a process that is not shared with the supervisor's image; 0 if it has ended."""
     fields = _read(f"/proc/{pid}/statm").split()
     return max(0, int(fields[1]) - int(fields[2])) * _PAGE if len(fields) > 2 else 0
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process and of its children that it has waited for; 0 if it is gone."""
+    fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    return sum(map(int, fields[11:15])) / _TICKS if len(fields) > 14 else 0.0
 
 
 def waited_seconds(pid: int) -> float:

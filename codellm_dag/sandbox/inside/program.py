@@ -42,6 +42,10 @@ def preload() -> None:
     site.setquit()  # `exit` and `quit`; the rest of `site` is not wanted
 
 
+_reserve: list[bytearray] = []
+"""Memory (never touched, so it costs nothing) given back to report that there is none left."""
+
+
 class Results:
     """Writes result lines; holds on to the functions it needs, so that a patched module breaks nothing."""
 
@@ -49,7 +53,7 @@ class Results:
         self._descriptor = descriptor
         self._nonce = nonce.encode()
         self._write = os.write
-        self._dumps = json.dumps
+        self._dumps = values.dump
 
     def put(self, **record: Any) -> None:
         """Write one record."""
@@ -64,6 +68,7 @@ def run(request_descriptor: int, result_descriptor: int) -> None:
         request = json.loads(file.read())
     results = Results(result_descriptor, request["nonce"])
     flush = _output()
+    _reserve.append(bytearray(4 << 20))
     random.seed(0)
     mode = request["mode"]
     try:
@@ -75,6 +80,7 @@ def run(request_descriptor: int, result_descriptor: int) -> None:
     except SystemExit as error:
         results.put(**_exit_record(error, mode))
     except BaseException as error:
+        _reserve.clear()
         results.put(end="error", error=describe(error), memory=isinstance(error, MemoryError))
         _print_traceback()
     finally:
@@ -110,6 +116,7 @@ def _call(module: types.ModuleType, call: dict[str, Any]) -> dict[str, Any]:
     except values.UnsupportedValueError as error:
         record = {"unsupported": str(error)}
     except BaseException as error:
+        _reserve.clear()
         record = {"error": describe(error), "memory": isinstance(error, MemoryError)}
     if call["show_arguments"]:
         record["arguments"] = _encode_or_none([arguments, keywords])

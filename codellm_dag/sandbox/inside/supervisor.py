@@ -6,8 +6,8 @@ one is forked from. A program cannot forge what is reported here: it cannot sign
 namespace, trace it, or reach its descriptors.
 
 One order is one message with four descriptors (request, result, stdout, stderr, and for programs that read
-standard input a fifth). Orders and reports are small JSON objects on the channel, descriptor 3; the
-end of the channel is the end of the cell. While a program runs, any message means "stop it".
+standard input a fifth). Orders and reports are small JSON objects on the channel, which comes in as
+descriptor 0; the end of the channel is the end of the cell. While a program runs, any message means "stop it".
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ import lockdown  # pyright: ignore[reportMissingImports]
 import program  # pyright: ignore[reportMissingImports]
 import seccomp  # pyright: ignore[reportMissingImports]
 
-CHANNEL = 3
 SCRATCH = "/scratch"
 _REQUEST, _RESULT, _READY = 60, 61, 62
 """Descriptors of a child, high so that a program's own low numbers do not meet them by accident."""
@@ -195,6 +194,8 @@ def main() -> None:
             signal.signal(number, signal.SIG_DFL)  # which process 1 ignores, and its children do not
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    channel = socket.socket(fileno=os.dup(0))
+    os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
     uid, gid = int(sys.argv[1]), int(sys.argv[2])
     program.preload()
     sys.path.pop(0)
@@ -203,7 +204,7 @@ def main() -> None:
     gc.collect()
     gc.disable()
     gc.freeze()
-    serve(socket.socket(fileno=CHANNEL), uid, gid)
+    serve(channel, uid, gid)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def encode(value: Any) -> str:
 
 def dump(node: Any) -> str:
     """A tree of nodes as canonical text: ASCII, no spaces, one form for one value."""
-    return json.dumps(node, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+    return _dump(node)
 
 
 def int_text(value: int) -> str:
@@ -73,6 +73,8 @@ class _Encoder:
         return write(self, value, depth + 1)
 
 
+# Bound here, so that a program that patches `json` for itself still returns what it returns.
+_dump = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), allow_nan=False).encode
 _mro: Callable[[type], tuple[type, ...]] = type.__dict__["__mro__"].__get__
 _real = complex.__dict__["real"].__get__
 _imag = complex.__dict__["imag"].__get__

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,7 +45,7 @@ class PolicyTraining:
         self.grade = GradeCache(grade)
         self.reference = reference
         self.chat = chat
-        self.seconds: Counter[str] = Counter()
+        self.seconds = {"sampling": 0.0, "grading": 0.0, "update": 0.0}
         self._prompts: dict[int, tuple[int, ...]] = {}
 
     def step(self, step: int) -> dict[str, float]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from codellm_dag.evaluation.benchmarks.base import Kind
 from codellm_dag.evaluation.errors import BadInput
 from codellm_dag.evaluation.intervals import interval_of_ratio
 from codellm_dag.evaluation.scores import Score
@@ -21,7 +22,7 @@ class BitsPerByte:
     """See the module's docstring; satisfies `Benchmark`."""
 
     name = "bits_per_byte"
-    kind = "likelihood"
+    kind: Kind = "likelihood"
 
     def scores(self, records: pa.Table, recipe: ReportRecipe) -> list[Score]:
         """``bits_per_byte/<language>``: all bits over all bytes; the interval resamples documents."""

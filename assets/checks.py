@@ -87,7 +87,7 @@ def _verify_check(asset: str) -> dg.AssetChecksDefinition:
 
     @dg.asset_check(
         asset=asset,
-        name=f"{asset}_is_whole",
+        name="is_whole",
         description="Every file, hashed again, has the digest that was committed.",
         blocking=True,
         required_resource_keys={"store"},

@@ -1,4 +1,4 @@
-"""Runs an asset's stage for each of its partitions and tells Dagster of every artifact.
+"""Runs an asset's stage for each of its partitions.
 
 Dagster refuses to run a partitioned asset without a partition, so a job that spans partitions is made of
 the same assets without their partitions definition (`codellm_dag/automation.py`). In such a run the body here
@@ -8,47 +8,24 @@ version, just as single-partition runs do.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import dagster as dg
 
 from assets.config import check_run_config
-from assets.metadata import artifact_metadata, summary_metadata
+from assets.events import Listener, log_partition, materialization, provenance_tags
 from assets.partitions import BASE_TRIAL, TRIALS, model_key, register_models, register_trials
+from assets.plan import Inputs, Plan, Requests
 from codellm_dag.corpora.errors import CorpusError, MissingSource
-from codellm_dag.launch import InvalidRequestError, Outcome, StageEvent, StageFailedError, materialize
+from codellm_dag.launch import InvalidRequestError, Outcome, StageFailedError, materialize
 from codellm_dag.recipes import InvalidRecipeError, Recipe
-from codellm_dag.stages.registry import Stage
-from codellm_dag.store import Artifact, Store, StoreError, digest
+from codellm_dag.store import Artifact, StoreError
 from resources.io_manager import Artifacts
-from resources.keys import dagster_key, store_key
-from resources.observers import notify
+from resources.keys import store_key
 from resources.pipes import pipes_bridge
 
-Inputs = Mapping[str, Artifact]
-"""A stage's inputs by slot; the slot ``name/*`` has names ``name/key``."""
-Requests = Mapping[str, Inputs]
-"""The inputs of every partition, by the store's key of it."""
-
-_LOG_SECONDS = 15.0
 _EXPECTED = (InvalidRecipeError, InvalidRequestError, CorpusError, StoreError)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """An asset as `run_stage` needs it; the fields are `stage_asset`'s."""
-
-    stage: Stage
-    body: Callable[..., Inputs | Requests]
-    partitions: dg.PartitionsDefinition | None
-    prepare: Callable[[Any, str], Recipe]
-    model: str | None
-    show: Callable[[Path], Mapping[str, Any]] | None
-    takes_context: bool
 
 
 def run_stage(
@@ -61,10 +38,7 @@ def run_stage(
         requests = _requests(context, plan, inputs)
         recipe = plan.stage.recipe_class().parse(context.op_execution_context.op_config)
         recipes, left_out = _recipes(context, plan, recipe, requests)
-        outcomes = {
-            key: _materialize(context, plan, key, recipe, requests[key or ""])
-            for key, recipe in recipes.items()
-        }
+        outcomes = _outcomes(context, plan, recipes, requests, provenance_tags(context, inputs))
     except StageFailedError as error:
         raise dg.Failure(
             description=str(error),
@@ -74,7 +48,7 @@ def run_stage(
     except _EXPECTED as error:
         raise dg.Failure(description=f"{plan.stage.name}: {error}", allow_retries=False) from None
     _register(context, plan, outcomes)
-    return _result(context, plan, outcomes, left_out)
+    return materialization(context, plan, outcomes, left_out)
 
 
 def _requests(
@@ -117,13 +91,28 @@ def _recipes(
     return recipes, left_out
 
 
-def _materialize(
+def _outcomes(
+    context: dg.AssetExecutionContext,
+    plan: Plan,
+    recipes: Mapping[str, Recipe],
+    requests: Requests,
+    provenance: Mapping[str, str],
+) -> dict[str, Outcome]:
+    """Get the artifacts, one after the other."""
+    outcomes = {}
+    for key, recipe in recipes.items():
+        outcomes[key] = _outcome(context, plan, key, recipe, requests[key])
+        if plan.partitions is not None and not context.has_partition_key:
+            log_partition(context, plan, key, outcomes[key], provenance)
+    return outcomes
+
+
+def _outcome(
     context: dg.AssetExecutionContext, plan: Plan, key: str, recipe: Recipe, inputs: Inputs
 ) -> Outcome:
     launcher = context.resources.launcher
-    store: Store = context.resources.store.open()
-    outcome = materialize(
-        store,
+    return materialize(
+        context.resources.store.open(),
         plan.stage,
         recipe,
         inputs,
@@ -131,19 +120,9 @@ def _materialize(
         trial=key if plan.partitions is TRIALS else None,
         launcher=launcher.open(),
         runtime=launcher.runtime(),
-        on_event=_Listener(context),
+        on_event=Listener(context),
         dagster=pipes_bridge(context),
     )
-    if plan.partitions is not None and not context.has_partition_key:
-        context.log_event(
-            dg.AssetMaterialization(
-                asset_key=context.asset_key,
-                partition=dagster_key(plan.partitions, key),
-                metadata=_metadata(plan, store, outcome),
-                tags=_tags(context, outcome),
-            )
-        )
-    return outcome
 
 
 def _register(context: dg.AssetExecutionContext, plan: Plan, keys: Iterable[str]) -> None:
@@ -153,76 +132,3 @@ def _register(context: dg.AssetExecutionContext, plan: Plan, keys: Iterable[str]
     trials = list(keys) if plan.partitions is TRIALS else [BASE_TRIAL]
     register_trials(context.instance, trials)
     register_models(context.instance, [model_key(plan.model, trial) for trial in trials])
-
-
-def _result(
-    context: dg.AssetExecutionContext,
-    plan: Plan,
-    outcomes: Mapping[str, Outcome],
-    left_out: Mapping[str, str],
-) -> dg.MaterializeResult:
-    """The materialization of the whole asset (or of the run's one partition)."""
-    store: Store = context.resources.store.open()
-    artifacts = {key: outcome.artifact for key, outcome in outcomes.items()}
-    if plan.partitions is None:
-        return _one(plan, store, outcomes[""], artifacts[""])
-    if context.has_partition_key:
-        (outcome,) = outcomes.values()
-        return _one(plan, store, outcome, artifacts)
-    shown = summary_metadata({key: (outcome.manifest, outcome.decision) for key, outcome in outcomes.items()})
-    if len(outcomes) == 1:
-        shown |= _metadata(plan, store, *outcomes.values())
-    if left_out:
-        shown["left out"] = dg.MetadataValue.md(
-            "\n".join(f"- **{key}**: {reason}" for key, reason in left_out.items())
-        )
-    contents = {key: artifact.content_digest for key, artifact in artifacts.items()}
-    return dg.MaterializeResult(
-        value=artifacts, metadata=shown, data_version=dg.DataVersion(digest(contents))
-    )
-
-
-def _one(plan: Plan, store: Store, outcome: Outcome, value: Artifact | Artifacts) -> dg.MaterializeResult:
-    return dg.MaterializeResult(
-        value=value,
-        metadata=_metadata(plan, store, outcome),
-        data_version=dg.DataVersion(outcome.artifact.content_digest),
-    )
-
-
-def _metadata(plan: Plan, store: Store, outcome: Outcome) -> dict[str, Any]:
-    more = plan.show(store.local_path(outcome.artifact)) if plan.show else {}
-    return {**more, **artifact_metadata(outcome.manifest, outcome.decision, store.url)}
-
-
-def _tags(context: dg.AssetExecutionContext, outcome: Outcome) -> dict[str, str]:
-    """The provenance that Dagster itself would put on a single-partition materialization."""
-    version = context.assets_def.code_versions_by_key.get(context.asset_key)
-    tags = {
-        "dagster/data_version": outcome.artifact.content_digest,
-        "dagster/data_version_is_user_provided": "true",
-    }
-    return tags | ({"dagster/code_version": version} if version else {})
-
-
-class _Listener:
-    """Passes a stage's events to observers, and now and then a line of progress to Dagster's log."""
-
-    def __init__(self, context: dg.AssetExecutionContext) -> None:
-        self._log = context.log
-        self._said_at = time.monotonic()
-
-    def __call__(self, event: StageEvent) -> None:
-        notify(event)
-        if event.type in ("waiting", "started", "reused", "retrying", "finished"):
-            self._log.info(f"{event.title}: {event.type}: {event.message}")
-        elif event.type == "progress" and time.monotonic() - self._said_at >= _LOG_SECONDS:
-            self._said_at = time.monotonic()
-            self._log.info(f"{event.title}: {_progress(event)}")
-
-
-def _progress(event: StageEvent) -> str:
-    text = f"{event.done:,.10g} of {event.total:,.10g} {event.unit}".rstrip()
-    if event.rate and event.total > event.done:
-        text += f", {event.rate:,.3g} a second, {(event.total - event.done) / event.rate:,.0f} s left"
-    return f"{text}, {event.note}" if event.note else text

@@ -11,12 +11,13 @@ from typing import Any
 
 import dagster as dg
 
-from assets.plots import curves, intervals, markdown_image
+from assets.plots import curves, intervals, markdown_image, sparkline
 from codellm_dag.store import AttemptCost, Decision, Manifest
 
 _ROW_COUNTS = ("documents", "problems", "examples", "samples", "rows")
 _MOST_ROWS, _MOST_TEXT = 100, 400
 _LINES_OF_REASONS = 12
+_MOST_SPARKLINES = 6
 _SHORT = 16
 """Hex digits of a digest in a table."""
 
@@ -28,6 +29,7 @@ def artifact_metadata(manifest: Manifest, decision: Decision, uri: str) -> Metad
     plot = curves(manifest.series)
     shown: Metadata = {
         "why": reasons_markdown(decision),
+        **_sparklines(manifest),
         "curves": image(plot, f"{manifest.stage}: curves"),
         **{
             f"intervals: {name}": _interval_plot(name, rows) for name, rows in sorted(manifest.tables.items())
@@ -52,6 +54,18 @@ def artifact_metadata(manifest: Manifest, decision: Decision, uri: str) -> Metad
     return {name: value for name, value in shown.items() if value is not None}
 
 
+def _sparklines(manifest: Manifest) -> Metadata:
+    """The first series as curves small enough for the UI to show them in place (below 1000 characters)."""
+    shown: Metadata = {}
+    for name, points in list(manifest.series.items())[:_MOST_SPARKLINES]:
+        first = next((value for _, value in points if value is not None), None)
+        last = next((value for _, value in reversed(points) if value is not None), None)
+        if plot := sparkline(points):
+            text = f"{markdown_image(plot, name)} {first:.4g} → {last:.4g}"
+            shown[f"curve: {name}"] = dg.MetadataValue.md(text)
+    return shown
+
+
 def image(svg: str | None, alt: str) -> dg.MetadataValue | None:
     """A plot as metadata; None for no plot."""
     return None if svg is None else dg.MetadataValue.md(markdown_image(svg, alt))
@@ -74,9 +88,16 @@ def interval_rows(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, float, f
 
 
 def _cost(cost: AttemptCost) -> dict[str, Any]:
-    """An attempt's cost as a row, without what is not known."""
-    values = cost.model_dump(mode="json", exclude_none=True)
-    return {name: round(value, 2) if isinstance(value, float) else value for name, value in values.items()}
+    """An attempt's cost as a row."""
+    memory = cost.peak_memory_bytes
+    return {
+        "label": cost.label,
+        "start": f"{cost.start:%Y-%m-%d %H:%M:%S}",
+        "device seconds": round(cost.device_seconds, 1),
+        "devices": cost.devices,
+        "CPU seconds": None if cost.cpu_seconds is None else round(cost.cpu_seconds, 1),
+        "peak MiB": None if memory is None else memory >> 20,
+    }
 
 
 def summary_metadata(outcomes: Mapping[str, tuple[Manifest, Decision]]) -> Metadata:

@@ -35,6 +35,23 @@ def curves(series: Series) -> str | None:
     return _svg(columns * _PANEL_WIDTH, math.ceil(len(panels) / columns) * _PANEL_HEIGHT, drawn)
 
 
+def sparkline(points: Sequence[tuple[int, float | None]]) -> str | None:
+    """A bare curve of 40 points, 280 by 48 pixels and about 400 characters; None without points."""
+    kept = _thinned(_finite(points), 40)
+    if not kept:
+        return None
+    first, last = kept[0][0], max(kept[-1][0], kept[0][0] + 1)
+    least, most = _padded(min(value for _, value in kept), max(value for _, value in kept))
+    joined = ",".join(
+        f"{(step - first) / (last - first) * 276 + 2:.0f},{(most - value) / (most - least) * 44 + 2:.0f}"
+        for step, value in kept
+    )
+    return (
+        "<svg xmlns='http://www.w3.org/2000/svg' width='280' height='48'>"
+        f"<polyline points='{joined}' fill='none' stroke='{_LINE}' stroke-width='2'/></svg>"
+    )
+
+
 def intervals(rows: Sequence[tuple[str, float, float, float]], title: str) -> str | None:
     """An SVG with a line per (label, value, low, high): a dot and its interval; None without rows."""
     rows = [row for row in rows if all(math.isfinite(number) for number in row[1:])]
@@ -82,7 +99,8 @@ def _panel(name: str, points: Sequence[tuple[int, float]]) -> str:
         drawn.append(_text(left - 6, y_of(tick) + 4, _number(tick), anchor="end"))
     for step, anchor in ((first, "start"), (last, "end")):
         drawn.append(_text(x_of(step), top + height + 18, f"{step:,}", anchor=anchor))
-    joined = " ".join(f"{x_of(step):.1f},{y_of(value):.1f}" for step, value in _thinned(points))
+    thinned = _thinned(points, _MOST_POINTS)
+    joined = " ".join(f"{x_of(step):.1f},{y_of(value):.1f}" for step, value in thinned)
     drawn.append(f'<polyline points="{joined}" fill="none" stroke="{_LINE}" stroke-width="1.8"/>')
     if len(points) == 1:
         drawn.append(f'<circle cx="{x_of(first):.1f}" cy="{y_of(points[0][1]):.1f}" r="3" fill="{_LINE}"/>')
@@ -95,11 +113,11 @@ def _finite(points: Sequence[tuple[int, float | None]]) -> list[tuple[int, float
     )
 
 
-def _thinned(points: Sequence[tuple[int, float]]) -> Sequence[tuple[int, float]]:
-    if len(points) <= _MOST_POINTS:
+def _thinned(points: Sequence[tuple[int, float]], most: int) -> Sequence[tuple[int, float]]:
+    if len(points) <= most:
         return points
-    stride = (len(points) - 1) / (_MOST_POINTS - 1)
-    return [points[round(index * stride)] for index in range(_MOST_POINTS)]
+    stride = (len(points) - 1) / (most - 1)
+    return [points[round(index * stride)] for index in range(most)]
 
 
 def _padded(least: float, most: float) -> tuple[float, float]:

@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 import dagster as dg
 
 from assets.config import asset_recipe_default, config_schema
-from assets.materialize import Inputs, Plan, Requests, run_stage
+from assets.materialize import run_stage
 from assets.partitions import TRIALS, trial_recipe
+from assets.plan import Inputs, Plan, Requests
 from codellm_dag.recipes import Recipe
 from codellm_dag.stages.registry import STAGES, Stage
 from codellm_dag.store import Artifact, code_digest

@@ -5,7 +5,7 @@ import math
 import re
 from xml.etree import ElementTree
 
-from assets.plots import curves, intervals, markdown_image
+from assets.plots import curves, intervals, markdown_image, sparkline
 
 _SVG = "{http://www.w3.org/2000/svg}"
 
@@ -74,3 +74,14 @@ def test_the_image_is_in_the_markdown():
     shown = markdown_image("<svg/>", "a plot")
     assert shown.startswith("![a plot](data:image/svg+xml;base64,")
     assert base64.b64decode(shown.split("base64,")[1].rstrip(")")) == b"<svg/>"
+
+
+def test_a_sparkline_is_small_enough_to_be_shown_in_place():
+    svg = sparkline([(step, 5 / (1 + step) + math.sin(step)) for step in range(10_000)])
+    assert svg is not None
+    assert len(markdown_image(svg, "a name of forty characters, as long as")) < 960  # Dagster's limit is 1000
+    (points,) = re.findall("points='([^']*)'", svg)
+    numbers = [float(number) for number in points.split(",")]
+    assert len(numbers) == 2 * 40
+    assert (numbers[0], numbers[-2]) == (2.0, 278.0)
+    assert sparkline([(0, None)]) is None

@@ -8,6 +8,7 @@ from resources.observers import observing
 from .conftest import failure
 
 WHY = "why"
+VERSION = "dagster/data_version"
 
 
 def test_a_run_without_partitions_makes_every_partition(toys):
@@ -30,6 +31,9 @@ def test_data_versions_are_content_digests(toys):
         assert events[language].tags["dagster/code_version"] == events[None].tags["dagster/code_version"]
     total = toys.events("total")[None]
     assert total.tags["dagster/data_version"] == toys.store.refs.artifact("total").content_digest
+    for partition in ("humaneval|scaled", "microbench|scaled"):
+        tags = toys.events("judged")[partition].tags
+        assert tags["dagster/input_data_version/scaled"] == toys.events("scaled")[None].tags[VERSION]
     assert total.tags["dagster/input_data_version/number"] == events[None].tags["dagster/data_version"]
 
 

@@ -13,7 +13,7 @@ from codellm_dag.generation import Completion
 from codellm_dag.generation.engine import Generator
 from codellm_dag.generation.loading import chat_prompt
 from codellm_dag.generation.prompting import prompt_ids
-from codellm_dag.problems.grading import Grade, GradePrograms
+from codellm_dag.problems.grading import Grade, GradeCache, GradePrograms
 from codellm_dag.problems.programs import STOPS, program_of, user_message
 from codellm_dag.problems.schema import Problem
 from codellm_dag.recipes.evaluation import SamplingRecipe
@@ -51,7 +51,7 @@ class Sampler:
     ) -> None:
         self.generator = Generator(model, tokenizer, batch_size=recipe.batch_size)
         self.recipe = recipe
-        self.grade = grade
+        self.grade = GradeCache(grade)
         self.chat = chat
         self.prompts_cut = 0
 

@@ -1,11 +1,13 @@
 """Runs programs against problems' tests in the sandbox and grades them.
 
-Tests that are data are judged outside. ``inside_tests`` are source: the program runs them itself and can forge
-their verdict, so a grade that rests on them (alone or in part) says ``judged="inside"`` and is no reward.
+Tests that are data are judged outside. ``inside_tests`` are source: the program runs them itself and can
+forge their verdict, so a grade that rests on them (alone or in part) says ``judged="inside"`` and is no reward.
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,6 +62,37 @@ def grade_programs(sandbox: Sandbox, attempts: Sequence[Attempt]) -> list[Grade]
     return [_grade(problem, executions) for problem, _ in attempts]
 
 
+class GradeCache:
+    """Grades each distinct program once: a good model repeats itself, and verdicts do not change.
+
+    An infrastructure error is not kept. Holds the last `size` grades.
+    """
+
+    def __init__(self, grade_programs: GradePrograms, size: int = 65_536) -> None:
+        self._grade_programs = grade_programs
+        self._size = size
+        self._grades: OrderedDict[bytes, Grade] = OrderedDict()
+        self.executed = 0
+
+    def __call__(self, attempts: Sequence[Attempt]) -> list[Grade]:
+        """Grades of `attempts`, in order."""
+        keys = [
+            hashlib.sha256(f"{problem.problem_id}\0{source}".encode(errors="surrogatepass")).digest()
+            for problem, source in attempts
+        ]
+        missing = {key: pair for key, pair in zip(keys, attempts, strict=True) if key not in self._grades}
+        fresh = dict(zip(missing, self._grade_programs(list(missing.values())), strict=True))
+        self.executed += len(fresh)
+        known = {key: fresh[key] if key in fresh else self._grades[key] for key in keys}
+        for key, grade in known.items():
+            if grade.verdict != "infrastructure_error":
+                self._grades[key] = grade
+                self._grades.move_to_end(key)
+        while len(self._grades) > self._size:
+            self._grades.popitem(last=False)
+        return [known[key] for key in keys]
+
+
 def _programs(problem: Problem, source: str) -> Iterator[Program]:
     if not problem.tests and not problem.inside_tests:
         raise ValueError(f"problem {problem.problem_id} has no tests; a verdict needs at least one")
@@ -98,7 +131,7 @@ def _grade(problem: Problem, executions: Iterator[Execution]) -> Grade:
 
 
 def _worst(verdicts: Sequence[str]) -> Literal["pass", "fail", "infrastructure_error"]:
-    """One failed part fails the whole, even if another could not be run; else what could not be run counts."""
+    """One failed part fails the whole, even if another could not be run."""
     if "fail" in verdicts:
         return "fail"
     return "infrastructure_error" if "infrastructure_error" in verdicts else "pass"

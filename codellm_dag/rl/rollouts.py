@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -78,37 +77,6 @@ def seed_of_step(seed: int, step: int) -> int:
     """The sampler's seed in `step`, 31 bits."""
     digest = hashlib.sha256(f"rl rollouts/{seed}/{step}".encode()).digest()
     return int.from_bytes(digest[:4], "little") >> 1
-
-
-class GradeCache:
-    """Grades each distinct program once: a policy that improves repeats itself, and verdicts do not change.
-
-    An infrastructure error is not kept. Holds the last `size` grades.
-    """
-
-    def __init__(self, grade_programs: GradePrograms, size: int = 65_536) -> None:
-        self._grade_programs = grade_programs
-        self._size = size
-        self._grades: OrderedDict[bytes, Grade] = OrderedDict()
-        self.executed = 0
-
-    def __call__(self, programs: Sequence[tuple[Problem, str]]) -> list[Grade]:
-        """Grades of `programs`, in order."""
-        keys = [
-            hashlib.sha256(f"{problem.problem_id}\0{source}".encode(errors="surrogatepass")).digest()
-            for problem, source in programs
-        ]
-        missing = {key: pair for key, pair in zip(keys, programs, strict=True) if key not in self._grades}
-        fresh = dict(zip(missing, self._grade_programs(list(missing.values())), strict=True))
-        self.executed += len(fresh)
-        known = {key: fresh[key] if key in fresh else self._grades[key] for key in keys}
-        for key, grade in known.items():
-            if grade.verdict != "infrastructure_error":
-                self._grades[key] = grade
-                self._grades.move_to_end(key)
-        while len(self._grades) > self._size:
-            self._grades.popitem(last=False)
-        return [known[key] for key in keys]
 
 
 def make_groups(

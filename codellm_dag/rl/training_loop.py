@@ -9,12 +9,11 @@ from typing import Any
 from codellm_dag.generation.engine import Generator
 from codellm_dag.generation.loading import chat_prompt
 from codellm_dag.generation.prompting import prompt_ids
-from codellm_dag.problems.grading import GradePrograms
+from codellm_dag.problems.grading import GradeCache, GradePrograms
 from codellm_dag.problems.programs import STOPS, program_of, user_message
 from codellm_dag.problems.schema import Problem
 from codellm_dag.recipes.rl import RlRecipe
 from codellm_dag.rl.rollouts import (
-    GradeCache,
     Group,
     make_groups,
     problems_of_step,

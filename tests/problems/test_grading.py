@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 import pytest
 
-from codellm_dag.problems.grading import Grade, GradePrograms, grade_programs, open_sandbox
+from codellm_dag.problems.grading import (
+    Attempt,
+    Grade,
+    GradeCache,
+    GradePrograms,
+    grade_programs,
+    open_sandbox,
+)
 from codellm_dag.problems.schema import Call, Problem, Test
 from codellm_dag.recipes.execution import ExecutionRecipe
 from codellm_dag.sandbox import Sandbox
@@ -75,8 +83,8 @@ def test_a_sandbox_that_breaks_is_neither_pass_nor_fail(monkeypatch: pytest.Monk
     def lost(*_arguments: object) -> None:
         raise CellLostError("the cell is gone")
 
-    monkeypatch.setattr(pool.Cell, "run", lost)
-    with Sandbox(workers=1, retries=1) as sandbox:
+    with Sandbox(workers=1, retries=0) as sandbox:
+        monkeypatch.setattr(pool.Cell, "run", lost)
         (result,) = grade_programs(sandbox, [(HALF, HALF.program(HALF.reference))])
     assert result.verdict == "infrastructure_error"
     assert result.detail == "the cell is gone"
@@ -89,3 +97,23 @@ def test_a_problem_without_tests_is_refused(grade: GradePrograms):
 
 def test_nothing_to_grade(grade: GradePrograms):
     assert grade([]) == []
+
+
+def test_the_cache_runs_each_program_once_but_retries_broken_runs():
+    passed, broken = Grade("pass", 2, 2, "outside"), Grade("infrastructure_error", 0, 2, "outside")
+    seen: Counter[str] = Counter()
+
+    def grade(pairs: Sequence[Attempt]) -> list[Grade]:
+        seen.update(source for _, source in pairs)
+        return [broken if source == "broken" else passed for _, source in pairs]
+
+    cache = GradeCache(grade, size=3)
+    a, b = HALF, HALF.model_copy(update={"problem_id": "b"})
+    assert cache([(a, "x"), (a, "x"), (a, "broken")]) == [passed, passed, broken]
+    assert cache([(a, "broken"), (b, "x"), (a, "x")]) == [broken, passed, passed]
+    assert seen == {"x": 2, "broken": 2}  # "x" once for each problem
+    assert cache.executed == 4
+    cache([(a, "1"), (a, "2"), (a, "3")])
+    cache([(a, "x")])
+    assert seen["x"] == 3  # the oldest grades were dropped
+    assert cache([]) == []

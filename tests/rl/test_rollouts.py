@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-
 import pytest
 
 from codellm_dag.generation import Completion
@@ -12,7 +9,6 @@ from codellm_dag.problems.grading import Grade
 from codellm_dag.problems.schema import Call, Problem, Test
 from codellm_dag.recipes.rl import RlRecipe
 from codellm_dag.rl.rollouts import (
-    GradeCache,
     make_groups,
     problems_of_step,
     rollout_statistics,
@@ -149,22 +145,3 @@ def test_statistics_without_any_reward_leave_it_out():
     statistics = rollout_statistics(groups_of({"a": [("broken", completion("x", -1.0))] * 2}))
     assert "reward" not in statistics
     assert statistics["infrastructure_errors"] == 2
-
-
-def test_the_cache_runs_each_program_once_but_retries_broken_runs():
-    seen: Counter[str] = Counter()
-
-    def grade(pairs: Sequence[tuple[Problem, str]]) -> list[Grade]:
-        seen.update(source for _, source in pairs)
-        return [BROKEN if source == "broken" else PASS for _, source in pairs]
-
-    cache = GradeCache(grade, size=3)
-    a, b = problem("a"), problem("b")
-    assert cache([(a, "x"), (a, "x"), (a, "broken")]) == [PASS, PASS, BROKEN]
-    assert cache([(a, "broken"), (b, "x"), (a, "x")]) == [BROKEN, PASS, PASS]
-    assert seen == {"x": 2, "broken": 2}  # "x" once for each problem
-    assert cache.executed == 4
-    cache([(a, "1"), (a, "2"), (a, "3")])
-    cache([(a, "x")])
-    assert seen["x"] == 3  # the oldest grades were dropped
-    assert cache([]) == []

@@ -1,7 +1,7 @@
 """Runs programs against problems' tests in the sandbox and grades them.
 
 Tests that are data are judged outside. ``inside_tests`` are source: the program runs them itself and can
-forge their verdict, so a grade that rests on them (alone or in part) says ``judged="inside"`` and is no reward.
+forge their verdict; a grade that rests on them (alone or in part) says ``judged="inside"`` and is no reward.
 """
 
 from __future__ import annotations

@@ -128,6 +128,7 @@ def make_emitter(
     """A function ``emit(type, **fields)`` that hands complete events to `on_event`, whatever that raises."""
 
     def emit(kind: Any, **fields: Any) -> None:
+        nonlocal on_event
         if on_event is None:
             return
         event = StageEvent(
@@ -142,6 +143,10 @@ def make_emitter(
         try:
             on_event(event)
         except Exception as error:  # hours of work must not be lost to a progress bar
-            warnings.warn(f"the watcher of {event.title} failed on a {kind} event: {error!r}", stacklevel=2)
+            on_event = None
+            warnings.warn(
+                f"the watcher of {event.title} failed on a {kind} event and is not told more: {error!r}",
+                stacklevel=2,
+            )
 
     return emit

@@ -7,24 +7,30 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
+from codellm_dag.launch.bookkeeping import (
+    Asked,
+    Places,
+    draft_manifest,
+    keep_log,
+    ledger_row,
+    stage_request,
+    verdict,
+)
 from codellm_dag.launch.collector import Collector, make_emitter
 from codellm_dag.launch.decision import explain
 from codellm_dag.launch.errors import InvalidRequestError, StageFailedError
 from codellm_dag.launch.events import PipesBridge, PipesSink, StageEvent
-from codellm_dag.launch.identity import Identity, identify
+from codellm_dag.launch.identity import identify
 from codellm_dag.launch.launcher import Ended, Job, Launcher
 from codellm_dag.launch.local import LocalLauncher, tail
 from codellm_dag.launch.work import Work
 from codellm_dag.recipes.base import Recipe
 from codellm_dag.recipes.runtime import Runtime
 from codellm_dag.stages.registry import Stage
-from codellm_dag.stages.request import RequestInput, StageRequest
 from codellm_dag.store import (
     Artifact,
-    Attempt,
     Decision,
     Hit,
     InvalidOutputError,
@@ -34,10 +40,7 @@ from codellm_dag.store import (
     Store,
     StoreError,
 )
-from codellm_dag.store.manifest import VOLATILE
 from codellm_dag.store.records import now
-
-_MAX_LOG = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -68,21 +71,15 @@ def materialize(
     """The artifact of a stage on these inputs: reused if it is proven to be there, else computed.
 
     `asset` (default: the stage's name) and `partition` are the name whose ref and decisions are kept.
-    Attempts labelled ``infra`` are repeated up to `infra_retries` times. Raises InvalidRequestError,
-    InvalidRecipeError (before anything runs), StageFailedError and StoreError.
+    `launcher` is a `LocalLauncher` by default. Attempts labelled ``infra`` are repeated up to `infra_retries`
+    times, after `retry_seconds`, then twice that, and so on. Raises InvalidRequestError and
+    InvalidRecipeError before anything runs, StageFailedError and StoreError after.
     """
-    request = _Request(
-        store,
-        identify(stage, recipe, inputs),
-        asset=asset or (stage if isinstance(stage, str) else stage.name),
-        partition=partition,
-        trial=trial,
-        launcher=launcher or LocalLauncher(),
-        runtime=runtime or Runtime(),
-        on_event=on_event,
-        dagster=dagster,
+    identity = identify(stage, recipe, inputs)
+    asked = Asked(identity, asset or identity.stage.name, partition, trial, runtime or Runtime())
+    return _Request(store, asked, launcher or LocalLauncher(), on_event, dagster).outcome(
+        infra_retries, retry_seconds
     )
-    return request.outcome(infra_retries, retry_seconds)
 
 
 class _Request:
@@ -91,72 +88,68 @@ class _Request:
     def __init__(
         self,
         store: Store,
-        identity: Identity,
-        *,
-        asset: str,
-        partition: str | None,
-        trial: str | None,
+        asked: Asked,
         launcher: Launcher,
-        runtime: Runtime,
         on_event: Callable[[StageEvent], None] | None,
         dagster: PipesBridge | None,
     ) -> None:
         self.store = store
-        self.identity = identity
-        self.stage = identity.stage
-        self.asset = asset
-        self.partition = partition
-        self.trial = trial
+        self.asked = asked
         self.launcher = launcher
-        self.runtime = runtime
         self.dagster = dagster
         self.on_event = on_event
-        self.work = Work(store, self.stage.name, identity.fingerprint)
+        self.stage = asked.identity.stage.name
+        self.fingerprint = asked.identity.fingerprint
+        self.work = Work(store, self.stage, self.fingerprint)
 
     def outcome(self, infra_retries: int, retry_seconds: float) -> Outcome:
         """Reuse, or wait for whoever computes the same, or compute."""
         found = self._lookup()
         if isinstance(found, Hit):
             return self._reuse(found)
-        with self.work.lock(lambda: self._emit("waiting", message="another process computes the same")):
+        waiting = "another process computes the same; waiting for it"
+        with self.work.lock(lambda: self._emitter()("waiting", message=waiting)):
             found = self._lookup()
             if isinstance(found, Hit):
                 return self._reuse(found)
             self.work.clean_up_dead(found.manifest)
             paths = self._input_paths()
-            decision = explain(self.store, self.identity, found, self.asset, self.partition)
+            decision = self._explain(found)
             manifest = self._compute(decision, paths, infra_retries, retry_seconds)
             self.work.remove()
         return self._record(manifest, decision)
 
     def _lookup(self) -> Hit | Miss:
-        return self.store.lookup(self.stage.name, self.identity.fingerprint)
+        return self.store.lookup(self.stage, self.fingerprint)
+
+    def _explain(self, found: Hit | Miss) -> Decision:
+        return explain(self.store, self.asked.identity, found, self.asked.asset, self.asked.partition)
 
     def _reuse(self, hit: Hit) -> Outcome:
         if self.work.folder.is_dir():  # a commit's orchestrator was killed before it had tidied up
             self.work.tidy(hit.manifest)
-        decision = explain(self.store, self.identity, hit, self.asset, self.partition)
-        self._emit("reused", message=decision.reasons[0])
+        decision = self._explain(hit)
+        self._emitter()("reused", message=decision.reasons[0])
         return self._record(hit.manifest, decision)
 
     def _record(self, manifest: Manifest, decision: Decision) -> Outcome:
-        self.store.refs.set(self.asset, self.partition, manifest.artifact)
+        self.store.refs.set(self.asked.asset, self.asked.partition, manifest.artifact)
         self.store.decisions.add(decision)
         return Outcome(manifest.artifact, manifest, decision)
 
     def _input_paths(self) -> dict[str, Path]:
         """Local folders of the inputs. Raises InvalidRequestError for an input that is not whole."""
         paths = {}
-        for slot, artifact in self.identity.inputs.items():
+        for slot, artifact in self.asked.identity.inputs.items():
             found = self.store.lookup(artifact.stage, artifact.fingerprint)
             if isinstance(found, Miss):
                 raise InvalidRequestError(
-                    f"input {slot} of stage {self.stage.name!r}, the {artifact.kind} {artifact.label!r} "
+                    f"input {slot} of stage {self.stage!r}, the {artifact.kind} {artifact.label!r} "
                     f"({artifact.fingerprint[:12]}), is not whole: {found.reason}; run its asset again"
                 )
             if found.artifact.content_digest != artifact.content_digest:
                 raise InvalidRequestError(
-                    f"input {slot} of stage {self.stage.name!r}: {artifact.label!r} was computed again with "
+                    f"input {slot} of stage {self.stage!r}: {artifact.label!r} was computed again with "
                     "another content since it was handed over; run what is below it again"
                 )
             paths[slot] = self.store.local_path(artifact)
@@ -173,15 +166,17 @@ class _Request:
                 if failure.label != "infra" or not left:
                     raise
                 pause = retry_seconds * 2 ** (infra_retries - left)
-                self._emit("retrying", message=f"{failure}; again in {pause:g} s", label="infra")
+                message = f"{failure}; again in {pause:g} s"
+                self._emitter()("retrying", message=message, label="infra")
                 time.sleep(pause)
         raise ValueError(f"infra_retries = {infra_retries}; it must be 0 or more")
 
-    def _attempt(self, decision: Decision, paths: Mapping[str, Path]) -> Manifest:
-        attempt, out = self.store.new_attempt(self.stage.name, self.identity.fingerprint)
+    def _attempt(self, decision: Decision, inputs: Mapping[str, Path]) -> Manifest:
+        attempt, out = self.store.new_attempt(self.stage, self.fingerprint)
         workspace = self.work.workspace(attempt)
-        job = Job(self._request(attempt, out, workspace, paths), self.store, workspace)
-        (workspace / "request.json").write_text(job.request.model_dump_json(indent=1))
+        places = Places(attempt, out, workspace, self.work.resume_dir, inputs)
+        request = stage_request(self.asked, places)
+        (workspace / "request.json").write_text(request.model_dump_json(indent=1))
         emit = self._emitter(attempt)
         collector = Collector(emit)
         emit("started", message=decision.reasons[0])
@@ -191,10 +186,10 @@ class _Request:
         error = "interrupted"
         try:
             try:
-                ended = self._launch(job, collector)
-                label, error = _verdict(collector, ended)
+                ended = self._launch(Job(request, self.store, workspace), collector)
+                label, error = verdict(collector, ended)
                 if label == "ok":
-                    return self._publish(job, out, collector, ended, decision)
+                    return self._publish(places, collector, ended, decision)
             except (StoreError, OSError) as failure:
                 label, error = "infra", str(failure)
             except InvalidOutputError as failure:
@@ -205,9 +200,10 @@ class _Request:
             raise self._failure(label, error, attempt, ended)
         finally:
             if label != "ok":
-                self.store.ledger.add(self._row(attempt, label, error, start, ended, collector))
+                row = ledger_row(self.asked, attempt, label, error, start, ended, collector)
+                self.store.ledger.add(row)
                 self.work.keep_points(workspace)
-                self.store.discard(self.stage.name, self.identity.fingerprint, attempt)
+                self.store.discard(self.stage, self.fingerprint, attempt)
                 emit("failed", label=label, message=error)
             shutil.rmtree(workspace, ignore_errors=True)
 
@@ -230,102 +226,25 @@ class _Request:
             with self.dagster() as sink:
                 yield sink
 
-    def _request(self, attempt: str, out: Path, workspace: Path, paths: Mapping[str, Path]) -> StageRequest:
-        identity = self.identity
-        return StageRequest(
-            stage=self.stage.name,
-            module=self.stage.module,
-            recipe_class=self.stage.recipe,
-            recipe=identity.payload["recipe"],
-            code=identity.code.modules,
-            packages=identity.payload["packages"],
-            asset=self.asset,
-            partition=self.partition,
-            trial=self.trial,
-            fingerprint=identity.fingerprint,
-            attempt=attempt,
-            inputs={
-                slot: RequestInput(artifact=artifact, path=str(paths[slot]))
-                for slot, artifact in identity.inputs.items()
-            },
-            out=str(out),
-            resume_dir=str(self.work.resume_dir),
-            messages=str(workspace / "messages.jsonl"),
-            runtime=self.runtime,
-        )
-
-    def _publish(
-        self, job: Job, out: Path, collector: Collector, ended: Ended, decision: Decision
-    ) -> Manifest:
-        attempt = job.request.attempt
-        _keep_log(ended.log, out)
-        row = self._row(attempt, "ok", None, ended.start, ended, collector)
-        earlier = self.store.ledger.of(self.stage.name, self.identity.fingerprint)
-        draft = Manifest(
-            stage=self.stage.name,
-            kind=self.stage.kind,
-            name=self.asset,
-            partition=self.partition,
-            fingerprint=self.identity.fingerprint,
-            content_digest="",
-            attempt=attempt,
-            created=now(),
-            identity=dict(self.identity.payload),
-            code=self.identity.code.modules,
-            inputs=dict(self.identity.inputs),
-            outputs=[],
-            metrics=collector.metrics,
-            series=collector.series(self.work.points),
-            tables=collector.tables,
-            environment=collector.environment,
-            cost=[*(item.cost for item in earlier), row.cost],
-            decision=decision,
-        )
-        manifest, _ = self.store.publish(draft, out, collector.outputs)
+    def _publish(self, places: Places, collector: Collector, ended: Ended, decision: Decision) -> Manifest:
+        keep_log(ended.log, places.out)
+        row = ledger_row(self.asked, places.attempt, "ok", None, ended.start, ended, collector)
+        rows = [*self.store.ledger.of(self.stage, self.fingerprint), row]
+        draft = draft_manifest(self.asked, places.attempt, collector, decision, rows, self.work.points)
+        manifest, _ = self.store.publish(draft, places.out, collector.outputs)
         self.store.ledger.add(row)
-        self._emitter(attempt)("finished", label="ok", message=f"{len(manifest.outputs)} files")
+        self._emitter(places.attempt)("finished", label="ok", message=f"{len(manifest.outputs)} files")
         return manifest
-
-    def _row(
-        self,
-        attempt: str,
-        label: Label,
-        error: str | None,
-        start: datetime,
-        ended: Ended | None,
-        collector: Collector,
-    ) -> Attempt:
-        end = ended.end if ended else now()
-        devices = collector.environment.devices or ["cpu"]
-        return Attempt(
-            attempt=attempt,
-            stage=self.stage.name,
-            asset=self.asset,
-            partition=self.partition,
-            trial=self.trial,
-            fingerprint=self.identity.fingerprint,
-            label=label,
-            error=error,
-            start=start,
-            end=end,
-            hosts=list(ended.hosts) if ended else [],
-            devices=devices,
-            device_seconds=(end - start).total_seconds() * len(devices),
-            cpu_seconds=ended.cpu_seconds if ended else None,
-            peak_memory_bytes=ended.peak_memory_bytes if ended else None,
-            recipe=self.identity.payload["recipe"],
-        )
 
     def _failure(self, label: Label, error: str, attempt: str, ended: Ended | None) -> StageFailedError:
         printed = tail(ended.log if ended else None)
-        title = self.asset if self.partition is None else f"{self.asset}/{self.partition}"
         quoted = f"\nIt last printed:\n{printed}" if printed else ""
         return StageFailedError(
-            f"{title} failed ({label}): {error}{quoted}",
+            f"{self.asked.title} failed ({label}): {error}{quoted}",
             label=label,
-            stage=self.stage.name,
-            asset=self.asset,
-            partition=self.partition,
+            stage=self.stage,
+            asset=self.asked.asset,
+            partition=self.asked.partition,
             attempt=attempt,
             log_tail=printed,
         )
@@ -333,37 +252,9 @@ class _Request:
     def _emitter(self, attempt: str | None = None) -> Callable[..., None]:
         return make_emitter(
             self.on_event,
-            stage=self.stage.name,
-            asset=self.asset,
-            partition=self.partition,
-            fingerprint=self.identity.fingerprint,
+            stage=self.stage,
+            asset=self.asked.asset,
+            partition=self.asked.partition,
+            fingerprint=self.fingerprint,
             attempt=attempt,
         )
-
-    def _emit(self, kind: str, **fields: object) -> None:
-        self._emitter()(kind, **fields)
-
-
-def _verdict(collector: Collector, ended: Ended) -> tuple[Label, str]:
-    """Label and error of an attempt that ended; no closing message is a failure whatever the exit code."""
-    if collector.succeeded:
-        return "ok", ""
-    if collector.label is not None:
-        return collector.label, collector.error
-    code = f"exit code {ended.exit_code}" if ended.signal is None else f"signal {ended.signal}"
-    if ended.out_of_memory:
-        return "oom", f"the kernel ended it for want of memory ({code})"
-    if ended.signal in (2, 9, 15):
-        return "killed", f"its process was killed ({code})"
-    return "infra", ended.detail or f"its process ended without a closing message ({code})"
-
-
-def _keep_log(log: Path | None, out: Path) -> None:
-    """Keep what the stage printed among the volatile files: the last mebibyte of it."""
-    if log is None or not log.is_file() or not log.stat().st_size:
-        return
-    folder = out / VOLATILE
-    folder.mkdir(exist_ok=True)
-    with log.open("rb") as stream:
-        stream.seek(max(0, log.stat().st_size - _MAX_LOG))
-        (folder / "stage.log").write_bytes(stream.read())

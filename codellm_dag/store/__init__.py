@@ -2,6 +2,7 @@
 
 from codellm_dag.store.code import CodeDigest, code_digest
 from codellm_dag.store.errors import CanonicalError, InvalidOutputError, InvalidStoreURLError, StoreError
+from codellm_dag.store.findings import BadFile, Hit, Miss
 from codellm_dag.store.fingerprint import canonical_json, content_digest, digest
 from codellm_dag.store.manifest import (
     Artifact,
@@ -16,7 +17,7 @@ from codellm_dag.store.manifest import (
     Ref,
 )
 from codellm_dag.store.paths import cache_root
-from codellm_dag.store.store import BadFile, Hit, Miss, Store
+from codellm_dag.store.store import Store
 
 __all__ = [
     "Artifact",

@@ -14,51 +14,23 @@ what nothing reaches.
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from codellm_dag.store.backend import DiskBackend
+from codellm_dag.store.download import cached_folder
 from codellm_dag.store.errors import StoreError
+from codellm_dag.store.findings import BadFile, Hit, Miss, bad_files, missing_output, parse_manifest
 from codellm_dag.store.fingerprint import digest
 from codellm_dag.store.location import open_backend
-from codellm_dag.store.manifest import SCHEMA_VERSION, Artifact, Manifest, Output, to_json
-from codellm_dag.store.outputs import describe_outputs, digest_of, protect, sha256_of
+from codellm_dag.store.manifest import Artifact, Manifest, Output, to_json
+from codellm_dag.store.outputs import describe_outputs, digest_of, protect
 from codellm_dag.store.paths import attempt_prefix, cache_root, manifest_path
 from codellm_dag.store.records import Decisions, Ledger, Refs, new_id
 
 _HEX = re.compile(r"[0-9a-f]{4,64}")
-
-
-@dataclass(frozen=True)
-class Hit:
-    """The artifact is there: its manifest, and every file with its size."""
-
-    artifact: Artifact
-    manifest: Manifest
-
-
-@dataclass(frozen=True)
-class Miss:
-    """It is not there, or not whole. `manifest` is the damaged artifact's, if it could be read."""
-
-    reason: str
-    damaged: bool = False
-    manifest: Manifest | None = None
-
-
-@dataclass(frozen=True)
-class BadFile:
-    """A file, or the manifest itself, that is not what was committed."""
-
-    path: str
-    problem: str
 
 
 class Store:
@@ -104,10 +76,10 @@ class Store:
         except FileNotFoundError:
             return Miss("never computed"), b""
         try:
-            manifest = _parse(data)
+            manifest = parse_manifest(data)
         except ValueError as error:
             return Miss(f"manifest.json cannot be read: {error}", damaged=True), data
-        problem = self._missing_output(manifest)
+        problem = missing_output(self.backend, manifest)
         if problem:
             return Miss(problem, damaged=True, manifest=manifest), data
         return Hit(manifest.artifact, manifest), data
@@ -123,7 +95,7 @@ class Store:
         else:
             place = self._find(fingerprint)
         try:
-            return _parse(self.backend.read(place))
+            return parse_manifest(self.backend.read(place))
         except FileNotFoundError:
             raise StoreError(f"{self.url} has no {place}; it was deleted, or this is another store") from None
         except ValueError as error:
@@ -134,7 +106,7 @@ class Store:
         for name in [stage] if stage else self.backend.children("artifacts"):
             for fingerprint in self.backend.children(f"artifacts/{name}"):
                 try:
-                    yield _parse(self.backend.read(manifest_path(name, fingerprint)))
+                    yield parse_manifest(self.backend.read(manifest_path(name, fingerprint)))
                 except (FileNotFoundError, ValueError):
                     continue
 
@@ -218,86 +190,14 @@ class Store:
         into a cache keyed by content digest, each checked against its SHA-256. Raises StoreError.
         """
         manifest = self.manifest(artifact)
-        prefix = attempt_prefix(manifest.stage, manifest.fingerprint, manifest.attempt)
         if isinstance(self.backend, DiskBackend):
-            return self.backend.local(prefix)
-        wanted = [output for output in manifest.outputs if not output.volatile]
-        target = cache_root() / "artifacts" / manifest.content_digest
-        if not _has_all(target, wanted):
-            self._download(prefix, wanted, target)
-        return target
-
-    def _download(self, prefix: str, outputs: Sequence[Output], target: Path) -> None:
-        fresh = target.parent / f".{target.name}.{new_id()}"
-        try:
-            for output in outputs:
-                path = fresh / output.path
-                path.parent.mkdir(parents=True, exist_ok=True)
-                self._download_one(prefix, output, path)
-            protect(fresh, outputs)
-            if target.exists() and not _has_all(target, outputs):
-                target.rename(target.parent / f".{target.name}.bad.{new_id()}")
-            try:
-                fresh.rename(target)
-            except OSError:  # someone else was faster; theirs has the same digest
-                if not _has_all(target, outputs):
-                    raise
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
-
-    def _download_one(self, prefix: str, output: Output, path: Path) -> None:
-        place = f"{self.url}/{prefix}/{output.path}"
-        try:
-            self.backend.download(prefix, output.path, path)
-        except FileNotFoundError:
-            raise StoreError(f"{place} is missing; run its asset again") from None
-        found = sha256_of(path)
-        if found != output.sha256:
-            raise StoreError(
-                f"{place} has SHA-256 {found}, its manifest says {output.sha256}; run its asset again"
-            )
+            return self.backend.local(attempt_prefix(manifest.stage, manifest.fingerprint, manifest.attempt))
+        return cached_folder(self.backend, manifest)
 
     def verify(self, artifact: Artifact | Manifest) -> list[BadFile]:
         """Hash everything again: the files that are missing or changed, none if all is as committed."""
         manifest = artifact if isinstance(artifact, Manifest) else self.manifest(artifact)
-        bad = []
-        if digest(manifest.identity) != manifest.fingerprint:
-            bad.append(BadFile("manifest.json", "its identity does not hash to its fingerprint"))
-        if digest_of(manifest.outputs) != manifest.content_digest:
-            bad.append(BadFile("manifest.json", "its outputs do not hash to its content digest"))
-        prefix = attempt_prefix(manifest.stage, manifest.fingerprint, manifest.attempt)
-        sizes = self.backend.sizes(prefix)
-        for output in manifest.outputs:
-            problem = _size_problem(output, sizes) or self._hash_problem(prefix, output)
-            if problem:
-                bad.append(BadFile(output.path, problem))
-        return bad
-
-    def _hash_problem(self, prefix: str, output: Output) -> str | None:
-        if isinstance(self.backend, DiskBackend):
-            found = sha256_of(self.backend.local(f"{prefix}/{output.path}"))
-        else:
-            scratch = cache_root() / "verify" / new_id()
-            scratch.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                self.backend.download(prefix, output.path, scratch)
-                found = sha256_of(scratch)
-            finally:
-                scratch.unlink(missing_ok=True)
-        return (
-            None
-            if found == output.sha256
-            else f"has SHA-256 {found[:12]}…, the manifest says {output.sha256[:12]}…"
-        )
-
-    def _missing_output(self, manifest: Manifest) -> str | None:
-        prefix = attempt_prefix(manifest.stage, manifest.fingerprint, manifest.attempt)
-        sizes = self.backend.sizes(prefix)
-        for output in manifest.outputs:
-            problem = None if output.volatile else _size_problem(output, sizes)
-            if problem:
-                return f"output {output.path} {problem}"
-        return None
+        return bad_files(self.backend, manifest)
 
     def _find(self, fingerprint: str) -> str:
         if not _HEX.fullmatch(fingerprint):
@@ -312,34 +212,3 @@ class Store:
             many = "no artifact" if not found else f"{len(found)} artifacts"
             raise StoreError(f"{self.url} has {many} with a fingerprint that begins with {fingerprint}")
         return found[0]
-
-
-def _parse(data: bytes) -> Manifest:
-    try:
-        values = json.loads(data)
-    except ValueError as error:
-        raise ValueError(f"not JSON ({error})") from error
-    version = values.get("schema_version") if isinstance(values, dict) else None
-    if version != SCHEMA_VERSION:
-        raise ValueError(f"schema_version is {version!r}, this code reads {SCHEMA_VERSION}")
-    try:
-        return Manifest.model_validate(values)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"field {field}: {first['msg']}") from error
-
-
-def _size_problem(output: Output, sizes: Mapping[str, int]) -> str | None:
-    if output.path not in sizes:
-        return "is missing"
-    if sizes[output.path] != output.bytes:
-        return f"has {sizes[output.path]} bytes, its manifest says {output.bytes}"
-    return None
-
-
-def _has_all(folder: Path, outputs: Sequence[Output]) -> bool:
-    try:
-        return all((folder / output.path).stat().st_size == output.bytes for output in outputs)
-    except (FileNotFoundError, NotADirectoryError):
-        return False

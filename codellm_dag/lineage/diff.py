@@ -21,6 +21,15 @@ from codellm_dag.lineage.graph import Node, nodes
 
 
 @dataclass(frozen=True)
+class MetricChange:
+    """A number that a stage reported, in both lineages; ``–`` where one did not."""
+
+    name: str
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True)
 class Consequence:
     """An artifact that has another content in the second lineage."""
 
@@ -32,8 +41,8 @@ class Consequence:
     content_before: str
     content_after: str
     files_changed: tuple[str, ...]
-    metrics: tuple[tuple[str, Any, Any], ...]
-    """Name and both values of every final number of the stage that differs."""
+    metrics: tuple[MetricChange, ...]
+    """Every final number of the stage that differs."""
 
 
 @dataclass
@@ -155,7 +164,7 @@ def _chain(node: Node, slot: str, stage: str) -> list[Node]:
 
 
 def _stage_cause(node: Node, added: bool, effect: bool) -> Cause:
-    before, after = ("not there", node.label) if added else (node.label, "not there")
+    before, after = (None, node.label) if added else (node.label, None)
     return Cause("stage", node.artifact.stage, before, after, node.artifact.name, (node.label,), effect)
 
 
@@ -196,6 +205,7 @@ def _files_changed(a: Node, b: Node) -> Iterator[str]:
             yield path
 
 
-def _metrics_changed(a: Node, b: Node) -> Iterator[tuple[str, Any, Any]]:
+def _metrics_changed(a: Node, b: Node) -> Iterator[MetricChange]:
     if a.manifest and b.manifest:
-        yield from differences(a.manifest.metrics, b.manifest.metrics, depth=1)
+        for change in differences(a.manifest.metrics, b.manifest.metrics, depth=1):
+            yield MetricChange(*change)

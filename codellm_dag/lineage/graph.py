@@ -38,17 +38,17 @@ def label(asset: str, partition: str | None) -> str:
     return asset if partition is None else f"{asset}[{partition}]"
 
 
-def ancestry(store: Store, artifact: Artifact) -> Node:
-    """The node of `artifact`, with all it was made from below it; an artifact used twice is one node."""
-    return _node(store, artifact, {})
+def ancestry(store: Store, artifact: Artifact, known: dict[str, Node] | None = None) -> Node:
+    """The node of `artifact`, with all it was made from below it; an artifact used twice is one node.
 
-
-def _node(store: Store, artifact: Artifact, known: dict[str, Node]) -> Node:
+    `known` holds nodes by fingerprint that were read before, and those read now.
+    """
+    known = {} if known is None else known
     found = known.get(artifact.fingerprint)
     if found is None:
         manifest = read_manifest(store, artifact)
         inputs = manifest.inputs if manifest else {}
-        below = {slot: _node(store, inputs[slot], known) for slot in sorted(inputs)}
+        below = {slot: ancestry(store, inputs[slot], known) for slot in sorted(inputs)}
         found = known[artifact.fingerprint] = Node(artifact, manifest, below)
     return found
 

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from codellm_dag.lineage.errors import LineageError
 from codellm_dag.lineage.graph import label
-from codellm_dag.store import Ref, Store
+from codellm_dag.store import Artifact, Ref, Store
+
+_HEX = re.compile(r"[0-9a-f]{4,64}")
+
+
+def place(store: Store) -> str:
+    """The store as a person would type it: a path, relative if it lies below the working directory."""
+    if not store.is_local:
+        return store.url
+    root, here = store.work_root, Path.cwd()
+    return str(root.relative_to(here)) if root.is_relative_to(here) else str(root)
 
 
 def find_ref(store: Store, text: str) -> Ref:
@@ -31,7 +43,7 @@ def _spellings(ref: Ref) -> set[str]:
 
 def _not_found(store: Store, text: str, refs: Sequence[Ref], of_asset: Sequence[Ref]) -> str:
     if not refs:
-        return f"no asset {text!r}: {store.url} is empty; `codellm-dag demo` fills it"
+        return f"no asset {text!r}: {place(store)} is empty; `codellm-dag demo` fills it"
     asset = text.replace("/", "[").partition("[")[0]
     of_asset = of_asset or [ref for ref in refs if ref.asset == asset]
     if of_asset:
@@ -39,4 +51,15 @@ def _not_found(store: Store, text: str, refs: Sequence[Ref], of_asset: Sequence[
         problem = "has several partitions" if text.strip() == asset else "has no such partition"
         return f"{text!r}: asset {asset} {problem}; there are: {names}"
     assets = ", ".join(dict.fromkeys(ref.asset for ref in refs))
-    return f"no asset {text!r} in {store.url}; there are: {assets}"
+    return f"no asset {text!r} in {place(store)}; there are: {assets}"
+
+
+def find_artifact(store: Store, text: str) -> Artifact:
+    """The artifact that a score id, an asset partition or the beginning of a fingerprint names.
+
+    Raises LineageError, and StoreError for digits that begin no or several fingerprints.
+    """
+    digits = text.strip().lower().partition("/")[0]
+    if _HEX.fullmatch(digits):
+        return store.artifact(digits)
+    return find_ref(store, text).artifact

@@ -25,6 +25,7 @@ from codellm_dag.launch import (
 )
 from codellm_dag.lineage.errors import DifferentSoftwareError, LineageError
 from codellm_dag.lineage.graph import Node, nodes
+from codellm_dag.lineage.names import place
 from codellm_dag.recipes import InvalidRecipeError, Recipe, Runtime
 from codellm_dag.stages import registry
 from codellm_dag.stages.registry import Stage
@@ -77,6 +78,7 @@ def reproduce(
     stages: Mapping[str, Stage] | None = None,
     allow_different: bool = False,
     on_event: Callable[[StageEvent], None] | None = None,
+    on_step: Callable[[Step], None] | None = None,
 ) -> Reproduction:
     """Rebuild `root` and all below it in the empty store `target`, inputs first, and compare contents.
 
@@ -105,7 +107,10 @@ def reproduce(
             on_event=on_event,
         )
         made[node.artifact.fingerprint] = outcome.artifact
-        result.steps.append(_step(node, outcome.manifest, time.monotonic() - start))
+        step = _step(node, outcome.manifest, time.monotonic() - start)
+        result.steps.append(step)
+        if on_step:
+            on_step(step)
     return result
 
 
@@ -116,7 +121,7 @@ def check(root: Node, target: Store, stages: Mapping[str, Stage]) -> list[str]:
     """
     if target.backend.children("artifacts"):
         raise LineageError(
-            f"{target.url} is not empty; name another place with --into, so that nothing is reused"
+            f"{place(target)} is not empty; name another place with --into, so that nothing is reused"
         )
     lines: dict[str, list[str]] = {}
     for node in nodes(root):

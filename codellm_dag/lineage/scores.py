@@ -118,26 +118,25 @@ def find_scores(scores: Sequence[Score], score_id: str, store_url: str) -> list[
     return chosen
 
 
-def score_for(scores: Sequence[Score]) -> Score:
-    """The score that stands for a report where one number is enough: its first."""
-    return scores[0]
+def counterpart(scores: Sequence[Score], score: Score) -> Score:
+    """What a score is compared with if nobody says: the present one of its model, benchmark and metric.
 
-
-def previous_score(scores: Sequence[Score], score: Score) -> Score:
-    """The score of the same model, benchmark and metric that was computed just before `score`.
-
-    Raises UnknownScoreError if it is the first.
+    For the present one itself, the one computed just before it. Raises UnknownScoreError if there is none.
     """
-    before = [
+    kin = [
         other
         for other in scores
         if (other.model, other.benchmark, other.metric) == (score.model, score.benchmark, score.metric)
-        and other.created < score.created
+        and other.fingerprint != score.fingerprint
     ]
+    present = [other for other in kin if other.current]
+    if present:
+        return present[0]
+    before = [other for other in kin if other.created < score.created]
     if not before:
         raise UnknownScoreError(
-            f"{score.id} is the first {score.metric} of {score.model} on {score.benchmark}: there is no "
-            "earlier one to compare it with; name a second score (`codellm-dag scores` lists them)"
+            f"{score.id} is the only {score.metric} of {score.model} on {score.benchmark} so far, so there "
+            "is none to compare it with; name a second score (`codellm-dag scores` lists them)"
         )
     return max(before, key=lambda other: other.created)
 

@@ -8,13 +8,14 @@ out. Reading Parquet is the only thing here that costs time; it happens when it 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from codellm_dag.lineage.errors import LineageError
 from codellm_dag.lineage.graph import Node, nodes
+from codellm_dag.lineage.names import place
 from codellm_dag.store import Store
 
 _KEY = ("language", "source", "path")
@@ -42,6 +43,34 @@ class SourceFile:
     bytes: int
     sha256: str
     fate: str
+
+
+@dataclass(frozen=True)
+class FileChanges:
+    """How the files of a raw corpus differ between two lineages, as ``source: path``."""
+
+    corpus: str
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    changed: tuple[str, ...]
+
+
+def compare_files(store: Store, a: Node, other_store: Store, b: Node) -> FileChanges:
+    """What files two ``raw_corpus`` nodes do not share, and which have another text."""
+    columns = (*_KEY, "document_id")
+    before = {_key(row): row["document_id"] for row in _rows(store, a, "documents.parquet", columns)}
+    after = {_key(row): row["document_id"] for row in _rows(other_store, b, "documents.parquet", columns)}
+    both = before.keys() & after.keys()
+    return FileChanges(
+        b.label,
+        added=_named(after.keys() - both),
+        removed=_named(before.keys() - both),
+        changed=_named(key for key in both if before[key] != after[key]),
+    )
+
+
+def _named(keys: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    return tuple(sorted(f"{source}: {path}" for _, source, path in keys))
 
 
 def summarise(store: Store, corpus: Node) -> list[SourceSummary]:
@@ -112,7 +141,7 @@ def _rows(store: Store, node: Node, file: str, columns: tuple[str, ...]) -> Iter
     import pyarrow.parquet as pq
 
     if node.manifest is None:
-        raise LineageError(f"{node.label} is no longer in {store.url}, so its files cannot be listed")
+        raise LineageError(f"{node.label} is no longer in {place(store)}, so its files cannot be listed")
     path = store.local_path(node.artifact) / file
     if not Path(path).is_file():
         return

@@ -42,7 +42,7 @@ def test_one_changed_learning_rate_is_one_cause(store: Store, life_cycle: LifeCy
     ]
     assert found.consequences[0].files_changed == ("scores.json",)
     assert found.consequences[-1].files_changed == ("model.json",)  # training.json is as before
-    assert [name for name, _, _ in found.consequences[-1].metrics] == ["loss"]
+    assert [change.name for change in found.consequences[-1].metrics] == ["loss"]
     assert found.shared == 3
 
 
@@ -109,11 +109,11 @@ def test_models_of_different_length_are_compared_below_the_added_stage(
     later = life_cycle.run(pretrained_checkpoint={"learning_rate": 0.2})
     found = _compare(store, reports["pretrained"], later["sft"])
     assert _short(found.causes) == [
-        ("stage", "sft_checkpoint", "sft_checkpoint", "not there", "sft_checkpoint[base]"),
+        ("stage", "sft_checkpoint", "sft_checkpoint", None, "sft_checkpoint[base]"),
         ("recipe", "pretrained_checkpoint", "learning_rate", 0.1, 0.2),
     ]
     back = _compare(store, later["sft"], reports["pretrained"])
-    assert _short(back.causes)[0][3:] == ("sft_checkpoint[base]", "not there")
+    assert _short(back.causes)[0][3:] == ("sft_checkpoint[base]", None)
 
 
 def test_code_packages_and_machines(store: Store, life_cycle: LifeCycle) -> None:

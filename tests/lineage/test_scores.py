@@ -6,7 +6,7 @@ import pytest
 from toys import LifeCycle
 
 from codellm_dag.lineage.errors import LineageError, UnknownScoreError
-from codellm_dag.lineage.scores import find_scores, list_scores, previous_score
+from codellm_dag.lineage.scores import counterpart, find_scores, list_scores
 from codellm_dag.store import Store
 
 
@@ -85,15 +85,19 @@ def test_ambiguous_beginning(store: Store, life_cycle: LifeCycle) -> None:
         find_scores(rows, twice, store.url)
 
 
-def test_previous_score(store: Store, life_cycle: LifeCycle) -> None:
-    old = life_cycle.run()["sft"]
-    new = life_cycle.run(sft_checkpoint={"steps": 11})["sft"]
-    rows = list_scores(store)
-    newest = next(row for row in rows if row.fingerprint == new.fingerprint and row.metric == "pass@1")
-    before = previous_score(rows, newest)
-    assert (before.fingerprint, before.metric) == (old.fingerprint, "pass@1")
-    with pytest.raises(UnknownScoreError, match="is the first pass@1 of sft on microbench"):
-        previous_score(rows, before)
+def test_counterpart(store: Store, life_cycle: LifeCycle) -> None:
+    oldest = life_cycle.run()["sft"]
+    only = next(row for row in list_scores(store) if row.fingerprint == oldest.fingerprint)
+    with pytest.raises(UnknownScoreError, match="is the only pass@1 of sft on microbench so far"):
+        counterpart(list_scores(store), only)
+    life_cycle.run(sft_checkpoint={"steps": 11})
+    newest = life_cycle.run(sft_checkpoint={"steps": 12})["sft"]
+    rows = {row.fingerprint: row for row in list_scores(store) if row.metric == "pass@1" and row.model == "sft"}
+    middle = next(key for key in rows if key not in (oldest.fingerprint, newest.fingerprint))
+    every = list_scores(store)
+    assert counterpart(every, rows[oldest.fingerprint]).fingerprint == newest.fingerprint
+    assert counterpart(every, rows[newest.fingerprint]).fingerprint == middle
+    assert counterpart(every, rows[newest.fingerprint]).metric == "pass@1"
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ class Source(Recipe):
 class RawCorpus(Recipe):
     """Which folders are read."""
 
-    sources: list[Source]
+    sources: list[Source] = Field(default_factory=lambda: [Source(name="toy-stdlib", path=".")])
 
 
 class CleanCorpus(Recipe):

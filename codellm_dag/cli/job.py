@@ -1,0 +1,136 @@
+"""Runs the Dagster job `lifecycle` in this process, with its log in a file and its events to a progress bar.
+
+Dagster prints its debug log on stderr and captures both standard streams while an op runs. So for the time of
+the run stderr is a log file, and what a person shall see goes to a copy of the stream made before.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any
+
+from rich.console import Console
+
+from codellm_dag.cli.progress import Done, StageProgress
+from codellm_dag.cli.recipes import Choice
+from codellm_dag.cli.session import make_console
+from codellm_dag.recipes.presets import PRESET_VARIABLE
+from codellm_dag.store import StoreError
+
+JOB = "lifecycle"
+_KEPT_LOGS = 20
+
+
+@dataclass
+class Ended:
+    """How the run ended."""
+
+    run_id: str = ""
+    success: bool = False
+    interrupted: bool = False
+    problem: str = ""
+    log: Path = field(default_factory=Path)
+    done: list[Done] = field(default_factory=list)
+
+
+def run_lifecycle(store_url: str, choice: Choice, threads: int, state: Path, console: Console) -> Ended:
+    """Run the job on the store and show its progress where `console` writes."""
+    os.environ["CODELLM_STORE"] = store_url
+    os.environ[PRESET_VARIABLE] = choice.recipe
+    ended = Ended(log=_log_file(state / "logs"))
+    with _log_on_stderr(ended.log, console.file) as screen, StageProgress(make_console(screen)) as progress:
+        try:
+            _execute(ended, choice, threads, state, progress)
+        except KeyboardInterrupt:
+            ended.interrupted = True
+    ended.done = progress.done
+    return ended
+
+
+def _execute(ended: Ended, choice: Choice, threads: int, state: Path, progress: StageProgress) -> None:
+    import dagster as dg
+
+    from resources.instance import ensure_dagster_home
+    from resources.observers import observing
+
+    home = ensure_dagster_home(Path(os.environ.get("DAGSTER_HOME") or state / "dagster"))
+    os.environ["DAGSTER_HOME"] = str(home)
+    warnings.simplefilter("ignore", dg.BetaWarning)
+    from codellm_dag.definitions import defs
+
+    job = defs.resolve_job_def(JOB)
+    with dg.DagsterInstance.get() as instance, observing(progress):
+        try:
+            result = job.execute_in_process(
+                run_config=_run_config(choice, threads), instance=instance, raise_on_error=False
+            )
+        except dg.DagsterExecutionInterruptedError:
+            ended.interrupted = True
+            return
+        ended.run_id, ended.success = result.run_id, result.success
+        if not result.success:
+            ended.problem = _problem(result)
+
+
+def _run_config(choice: Choice, threads: int) -> dict[str, Any]:
+    config = choice.run_config()
+    config["loggers"] = {"console": {"config": {"log_level": "INFO"}}, **config.get("loggers", {})}
+    if threads:
+        resources = config.setdefault("resources", {})
+        resources.setdefault("launcher", {}).setdefault("config", {})["threads"] = threads
+    return config
+
+
+def _problem(result: Any) -> str:
+    """What failed first: a step's own sentence, or a blocking check's."""
+    for event in result.all_events:
+        if event.is_step_failure:
+            error = event.step_failure_data.error
+            metadata = event.step_failure_data.user_failure_data
+            told = (
+                metadata.description if metadata and metadata.description else error.message if error else ""
+            )
+            return f"{event.step_key}: {told}".strip()
+    for event in result.all_events:
+        if event.is_failure or event.event_type_value == "PIPELINE_FAILURE":
+            return event.message or "the run failed"
+    return "the run failed"
+
+
+@contextmanager
+def _log_on_stderr(log: Path, shown: IO[str]) -> Iterator[IO[str]]:
+    """Have everything that is written to stderr go to `log`; yields a copy of the stream `shown`."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    screen = os.fdopen(os.dup(shown.fileno()), "w", encoding="utf-8", buffering=1)
+    kept = os.dup(2)
+    target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(target, 2)
+    os.close(target)
+    try:
+        yield screen
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
+        screen.close()
+
+
+def _log_file(folder: Path) -> Path:
+    """A new log; old ones are removed but for the last few."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"cannot write logs to {folder}: {error.strerror}; choose another --store"
+        ) from error
+    for old in sorted(folder.glob("demo-*.log"))[: -_KEPT_LOGS + 1]:
+        old.unlink(missing_ok=True)
+    return folder / f"demo-{datetime.now():%Y%m%d-%H%M%S}-{os.getpid()}.log"

@@ -1,0 +1,70 @@
+"""The leaderboard at the end of a demo, and the commands that a newcomer tries next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from codellm_dag.cli import format as fmt
+from codellm_dag.lineage.scores import Score
+
+
+def leaderboard(scores: Sequence[Score]) -> Table:
+    """A row for each benchmark and metric, a column for each model in the order they were made."""
+    models = list(dict.fromkeys(score.model for score in sorted(scores, key=lambda row: row.created)))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+    table.add_column("benchmark")
+    table.add_column("n", justify="right", no_wrap=True)
+    for model in models:
+        table.add_column(Text(model))
+    cells = {(score.benchmark, score.metric, score.model): score for score in scores}
+    last = ""
+    for benchmark, metric in dict.fromkeys((score.benchmark, score.metric) for score in scores):
+        if last not in ("", benchmark):
+            table.add_section()
+        last = benchmark
+        row = [cells.get((benchmark, metric, model)) for model in models]
+        known = [score for score in row if score is not None]
+        counts = sorted({str(score.n) for score in known if score.n})
+        table.add_row(_title(known[0]), "/".join(counts) or "–", *(_cell(score, known) for score in row))
+    return table
+
+
+def _title(score: Score) -> Text:
+    """``microbench pass@1``; for what is better when lower, with an arrow."""
+    name = score.metric if score.metric.startswith(score.benchmark) else f"{score.benchmark} {score.metric}"
+    return Text.assemble(name, ("" if score.higher_is_better else "  lower is better", "dim"))
+
+
+def _cell(score: Score | None, row: Sequence[Score]) -> Text:
+    if score is None:
+        return Text("–", style="dim")
+    best = max if score.higher_is_better else min
+    first = len(row) > 1 and score.value == best(other.value for other in row)
+    return Text.assemble(
+        (fmt.number(score.value), "bold green" if first else ""), (f" {fmt.interval(score)}", "dim")
+    )
+
+
+def next_commands(scores: Sequence[Score]) -> list[tuple[str, str]]:
+    """Three commands with a real score id, and what each does; none without scores."""
+    if not scores:
+        return []
+    last = _last(scores)
+    return [
+        (f"codellm-dag lineage {last.id}", "from the last number down to the source files"),
+        (
+            f"codellm-dag demo --set sft_checkpoint.learning_rate=0.002 && codellm-dag diff {last.id}",
+            "change one knob, run what depends on it, and see what it did",
+        ),
+        (f"codellm-dag reproduce {last.id}", "make the number again in an empty store: equal?"),
+    ]
+
+
+def _last(scores: Sequence[Score]) -> Score:
+    """The number of the last model that newcomers care for: microbench pass@1, else the latest."""
+    wanted = [score for score in scores if (score.benchmark, score.metric) == ("microbench", "pass@1")]
+    return max(wanted or scores, key=lambda score: score.created)

@@ -23,6 +23,7 @@ from codellm_dag.sandbox import confinement, watch
 from codellm_dag.sandbox.errors import CellLostError, SandboxUnavailableError
 from codellm_dag.sandbox.programs import Execution, Limits, Program
 from codellm_dag.sandbox.results import Ending, make_execution
+from codellm_dag.sandbox.selfcheck import PROBE, faults
 
 _START_SECONDS = 60.0
 _ANSWER_SECONDS = 20.0
@@ -42,12 +43,14 @@ class Cell:
             self._process = self._start(plan, theirs)
         except OSError as error:
             self._channel.close()
+            self._errors.close()
             raise SandboxUnavailableError(confinement.explain_failure(str(error))) from error
         finally:
             theirs.close()
         self._await_hello()
         self.supervisor = watch.only_child(self._process.pid)
         """Process id of process 1 of the cell, as this machine sees it; None if /proc does not tell."""
+        self._check()
 
     def _start(self, plan: confinement.Confinement, theirs: socket.socket) -> subprocess.Popen[bytes]:
         user: dict[str, Any] = (
@@ -70,11 +73,26 @@ class Cell:
         except OSError:
             hello = b""
         if not hello:
-            self.close()
+            self._end()
             self._errors.seek(0)
             said = self._errors.read().decode("utf-8", "replace")
+            self.close()
             raise SandboxUnavailableError(confinement.explain_failure(said))
         self._channel.settimeout(None)
+
+    def _check(self) -> None:
+        """Refuse to use a cell in which a wall does not stand."""
+        assert PROBE.limits is not None
+        try:
+            found = faults(self.run(PROBE, PROBE.limits))
+        except CellLostError as error:
+            found = [str(error)]
+        if found:
+            self.close()
+            raise SandboxUnavailableError(
+                f"the sandbox does not confine programs on this machine: {'; '.join(found)}. "
+                "See docs/sandbox.md for what it needs"
+            )
 
     def run(self, program: Program, limits: Limits) -> Execution:
         """Run one program. Raises CellLostError if the cell failed; close it then and use another."""
@@ -83,6 +101,10 @@ class Cell:
 
     def close(self) -> None:
         """End the cell and everything in it. Safe to call twice."""
+        self._end()
+        self._errors.close()
+
+    def _end(self) -> None:
         self._channel.close()
         try:
             self._process.wait(timeout=2)

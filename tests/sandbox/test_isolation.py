@@ -104,7 +104,8 @@ def test_only_the_interpreter_is_visible(run: Run) -> None:
     def f():
         files = [os.path.join(folder, name) for folder, _, names in os.walk("/") for name in names]
         top = sorted(set(path.split("/")[1] for path in files))
-        extra = [path for path in files if "site-packages" in path or "dist-packages" in path or "codellm" in path]
+        words = ("site-packages", "dist-packages", "codellm")
+        extra = [path for path in files if any(word in path for word in words)]
         return top, extra, sorted(os.listdir("/dev")), os.listdir("/harness")
     """
     top, extra, devices, harness = value(run(source))
@@ -114,7 +115,7 @@ def test_only_the_interpreter_is_visible(run: Run) -> None:
     assert harness == []
 
 
-def test_environment_is_not_inherited(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_environment_is_not_inherited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     with Sandbox(workers=1) as sandbox:
         source = "import os\ndef f(): return sorted(os.environ), os.uname().nodename"
@@ -139,8 +140,10 @@ def test_only_scratch_can_be_written(run: Run) -> None:
                 try:
                     with open(path, "ab"): written.append(path)
                 except OSError: pass
-        for change in (lambda: os.chmod("/python", 0o777), lambda: os.mkdir("/new"), lambda: os.rmdir("/scratch"),
-                       lambda: os.symlink("/", "/usr/new"), lambda: os.rename("/python", "/snake")):
+        for change in (
+            lambda: os.chmod("/python", 0o777), lambda: os.mkdir("/new"), lambda: os.rmdir("/scratch"),
+            lambda: os.symlink("/", "/usr/new"), lambda: os.rename("/python", "/snake"),
+        ):
             try:
                 change()
                 written.append("changed")
@@ -195,19 +198,21 @@ def test_scratch_is_new_for_every_program(run: Run, leave: str) -> None:
     import os, stat
     def f():
         found = os.stat("/scratch")
-        return os.listdir("/scratch"), stat.S_IMODE(found.st_mode), found.st_mtime > 10, os.listxattr("/scratch")
+        attributes = os.listxattr("/scratch")
+        return os.listdir("/scratch"), stat.S_IMODE(found.st_mode), found.st_mtime > 10, attributes
     """
     assert value(run(look)) == ([], 0o700, True, [])
 
 
 def test_no_messages_outlive_a_program(run: Run) -> None:
-    """System V and POSIX memory, queues, keyrings and unnamed files are refused; so nothing can stay there."""
+    """System V and POSIX memory, queues, keyrings and unnamed files are refused: nothing can stay there."""
     source = """
     import ctypes, os
     libc = ctypes.CDLL(None, use_errno=True)
     def f():
         calls = [
-            lambda: libc.shmget(1, 4096, 0o1666), lambda: libc.msgget(1, 0o1666), lambda: libc.semget(1, 1, 0o1666),
+            lambda: libc.shmget(1, 4096, 0o1666), lambda: libc.msgget(1, 0o1666),
+            lambda: libc.semget(1, 1, 0o1666),
             lambda: libc.mq_open(b"/q", 0o102, 0o666, None), lambda: libc.memfd_create(b"x", 0),
             lambda: libc.syscall(248, b"user", b"x", b"x", 1, -3) if os.uname().machine == "x86_64" else -1,
         ]
@@ -250,7 +255,10 @@ def test_rights_are_gone(run: Run) -> None:
             root = True
         except OSError:
             root = False
-        return os.getresuid(), os.getresgid(), os.getgroups(), data.raw == bytes(24), root, libc.prctl(39, 0, 0, 0, 0), libc.prctl(21, 0, 0, 0, 0)
+        no_capabilities, no_new_privileges = data.raw == bytes(24), libc.prctl(39, 0, 0, 0, 0)
+        seccomp = libc.prctl(21, 0, 0, 0, 0)
+        users = os.getresuid(), os.getresgid(), os.getgroups()
+        return *users, no_capabilities, root, no_new_privileges, seccomp
     """
     users, groups, others, no_capabilities, root, no_new_privileges, seccomp = value(run(source))
     assert set(users) == {65534}

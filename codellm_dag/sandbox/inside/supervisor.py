@@ -5,9 +5,9 @@ descriptors that the supervisor only passes on, so nothing of one program is lef
 one is forked from. A program cannot forge what is reported here: it cannot signal process 1 of its own PID
 namespace, trace it, or reach its descriptors.
 
-One order is one message with four descriptors (request, result, stdout, stderr, and for programs that read
-standard input a fifth). Orders and reports are small JSON objects on the channel, which comes in as
-descriptor 0; the end of the channel is the end of the cell. While a program runs, any message means "stop it".
+One order is one message with four descriptors: request, result, stdout, stderr; and for programs that read
+standard input a fifth. Orders and reports are small JSON objects on the channel, which comes in as
+descriptor 0; the end of the channel is the end of the cell. While a program runs, a message means "stop it".
 """
 
 from __future__ import annotations

@@ -90,7 +90,11 @@ def _one(plan: Plan, store: Store, outcome: Outcome, value: Artifact | Artifacts
 
 def _metadata(plan: Plan, store: Store, outcome: Outcome) -> dict[str, Any]:
     more = plan.show(store.local_path(outcome.artifact)) if plan.show else {}
-    return {**more, **artifact_metadata(outcome.manifest, outcome.decision, store.url)}
+    return {**more, **artifact_metadata(outcome.manifest, outcome.decision, _place(store, outcome.artifact))}
+
+
+def _place(store: Store, artifact: Artifact) -> str:
+    return f"{store.url}/artifacts/{artifact.stage}/{artifact.fingerprint}"
 
 
 class Listener:

@@ -88,6 +88,28 @@ class Page:
                 raise AssertionError(f"not on the page after {seconds:g} s: {missing}; it shows:\n{shown}")
             time.sleep(0.3)
 
+    def click(self, text: str, last: bool = False) -> None:
+        """Click the middle of the first (or last) visible element whose whole text is `text`."""
+        script = f"""(() => {{
+            const shown = [...document.querySelectorAll('*')].filter(e =>
+                e.textContent.trim() === {json.dumps(text)} && e.getClientRects().length &&
+                ![...e.children].some(c => c.textContent.trim() === {json.dumps(text)}));
+            const e = shown[{"shown.length - 1" if last else "0"}];
+            if (!e) return null;
+            const r = e.getBoundingClientRect();
+            return [r.x + r.width / 2, r.y + r.height / 2];
+        }})()"""
+        found = self.evaluate(script)
+        if found is None:
+            raise AssertionError(f"nothing to click that says {text!r}; the page shows:\n{self.text()}")
+        for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
+            clicks = {} if kind == "mouseMoved" else {"button": "left", "clickCount": 1}
+            self.call("Input.dispatchMouseEvent", type=kind, x=found[0], y=found[1], **clicks)
+
+    def type(self, text: str) -> None:
+        """Type into whatever has the focus."""
+        self.call("Input.insertText", text=text)
+
     def screenshot(self, path: Path) -> None:
         """A PNG of what is visible."""
         data = self.call("Page.captureScreenshot", format="png")["data"]

@@ -62,12 +62,14 @@ class Work:
 
         Only under the lock, when every attempt but the `committed` one is known to be dead.
         """
-        for workspace in self._workspaces():
+        workspaces = self._workspaces()
+        for workspace in workspaces:
             self._bury(workspace, committed)
-        if self._store.is_local:
-            for attempt in self._store.attempts(self._stage, self._fingerprint):
-                if committed is None or attempt != committed.attempt:
-                    self._store.discard(self._stage, self._fingerprint, attempt)
+        dead = {workspace.name for workspace in workspaces}
+        if self._store.is_local:  # elsewhere another machine may be uploading an attempt of its own
+            dead.update(self._store.attempts(self._stage, self._fingerprint))
+        for attempt in dead - {committed.attempt if committed else ""}:
+            self._store.discard(self._stage, self._fingerprint, attempt)
 
     def tidy(self, committed: Manifest) -> None:
         """Finish what a killed orchestrator left undone after its commit; skipped if someone is at work."""

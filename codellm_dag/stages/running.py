@@ -6,6 +6,7 @@ Shared by the entry point (a process of its own) and the inline launcher (the or
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import sys
 import tempfile
 from pathlib import Path
@@ -73,17 +74,19 @@ def _run(request: StageRequest, session: PipesContext) -> None:
 
 
 def _check_code(request: StageRequest) -> None:
-    """Raise unless the code here is what the orchestrator fingerprinted (an edit meanwhile, an old image)."""
+    """Raise unless code and packages here are what was fingerprinted (an edit meanwhile, an old image)."""
     roots = (request.module, request.recipe_class.partition(":")[0])
     here = code_digest(*roots).modules
-    if here != request.code:
-        names = sorted(
-            name for name in here.keys() | request.code.keys() if here.get(name) != request.code.get(name)
-        )
+    wrong = sorted(name for name in {*here, *request.code} if here.get(name) != request.code.get(name))
+    if wrong:
         raise StageSetupError(
-            f"the code here is not the code that was asked for; {', '.join(names[:5])} "
-            f"{'differs' if len(names) == 1 else 'differ'}: start again (or rebuild the image)"
+            f"the code here is not the code that was asked for; {', '.join(wrong[:5])} "
+            f"{'differs' if len(wrong) == 1 else 'differ'}: start again (or rebuild the image)"
         )
+    for name, version in request.packages.items():
+        found = importlib.metadata.version(name)
+        if found != version:
+            raise StageSetupError(f"the package {name} is {found} here, {version} was asked for")
 
 
 def _recipe(request: StageRequest) -> Recipe:

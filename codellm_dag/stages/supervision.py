@@ -69,7 +69,7 @@ def supervise(body: Callable[[], int], orchestrator: int | None) -> Usage:
     return Usage(
         exit_code=128 + ended_by if ended_by else os.waitstatus_to_exitcode(status),
         signal=ended_by,
-        out_of_memory=_oom_kills() > before,
+        out_of_memory=ended_by == signal.SIGKILL and _oom_kills() > before,
         cpu_seconds=usage.ru_utime + usage.ru_stime,
         peak_memory_bytes=usage.ru_maxrss * 1024,
     )

@@ -35,6 +35,10 @@ class Backend(Protocol):
         """The file's bytes."""
         ...
 
+    def read_many(self, paths: Sequence[str]) -> list[bytes]:
+        """The bytes of those files that are there, in the order given."""
+        ...
+
     def create(self, path: str, data: bytes) -> bool:
         """Write `data`, whole and durable, only if nothing is there; False if something is."""
         ...
@@ -93,6 +97,13 @@ class DiskBackend:
 
     def read(self, path: str) -> bytes:
         return self.local(path).read_bytes()
+
+    def read_many(self, paths: Sequence[str]) -> list[bytes]:
+        found = []
+        for path in paths:
+            with contextlib.suppress(FileNotFoundError):
+                found.append(self.read(path))
+        return found
 
     def create(self, path: str, data: bytes) -> bool:
         target = self.local(path)

@@ -4,8 +4,9 @@ A module counts through its syntax tree without comments, formatting, docstrings
 ``TYPE_CHECKING``, the texts of pydantic fields (description, title) and ``__version__``: none of them can
 change a result. Reached are modules named by any import statement, wherever it stands, the packages around
 them (their ``__init__`` runs too), modules named by a string such as ``"codellm_dag.rl.advantages.rloo"``,
-and data files lying beside a module that names them in a string. Names put together at run time are not
-seen; a stage that computes a module's name must import the candidates somewhere.
+data files lying beside a module that names them in a string, and all files of a folder beside a module that
+joins its name to a path (``HERE / "inside"``). Names put together at run time are not seen; a stage that
+computes a module's name must import the candidates somewhere.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ def code_digest(*roots: str) -> CodeDigest:
         digests[name] = facts.digest
         digests.update(_data_files(name, path, facts))
         waiting.extend(_imported(name, path, facts))
+        waiting.extend(_modules_of_folders(name, path, facts))
     return CodeDigest(digest(digests), dict(sorted(digests.items())))
 
 
@@ -71,7 +73,7 @@ def _ancestors(name: str) -> Iterator[str]:
 
 
 def _imported(name: str, path: Path, facts: ModuleFacts) -> Iterator[str]:
-    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    package = _package(name, path)
     for module, level, names in facts.imports:
         base = module
         if level:
@@ -85,14 +87,33 @@ def _imported(name: str, path: Path, facts: ModuleFacts) -> Iterator[str]:
 
 
 def _data_files(name: str, path: Path, facts: ModuleFacts) -> dict[str, str]:
+    """Digests of the data files that a module names and that lie beside it."""
+    package = _package(name, path).replace(".", "/")
     found = {}
-    for text in facts.named_files:
+    for text in [*facts.named_files, *_files_of_folders(path.parent, facts)]:
         candidate = path.parent / text
         if candidate.suffix != ".py" and candidate.is_file():
-            package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-            key = f"{package.replace('.', '/')}/{text}"
-            found[key] = hashlib.sha256(candidate.read_bytes()).hexdigest()
+            found[f"{package}/{text}"] = hashlib.sha256(candidate.read_bytes()).hexdigest()
     return found
+
+
+def _modules_of_folders(name: str, path: Path, facts: ModuleFacts) -> Iterator[str]:
+    """Modules in folders that a module names by path, such as code that is mounted into a sandbox."""
+    for text in _files_of_folders(path.parent, facts):
+        if text.endswith(".py"):
+            inner = text.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+            yield f"{_package(name, path)}.{inner}"
+
+
+def _files_of_folders(beside: Path, facts: ModuleFacts) -> Iterator[str]:
+    for folder in facts.named_folders:
+        for file in sorted((beside / folder).rglob("*")):
+            if file.is_file() and file.suffix != ".pyc":
+                yield file.relative_to(beside).as_posix()
+
+
+def _package(name: str, path: Path) -> str:
+    return name if path.name == "__init__.py" else name.rpartition(".")[0]
 
 
 def _locate(name: str) -> Path | None:

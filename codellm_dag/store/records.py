@@ -59,8 +59,8 @@ class Refs:
 
     def all(self) -> list[Ref]:
         """Every name, sorted by asset and partition."""
-        paths = [path for path in self._backend.sizes("refs") if path.endswith(".json")]
-        refs = [Ref.model_validate_json(self._backend.read(f"refs/{path}")) for path in paths]
+        paths = [f"refs/{path}" for path in self._backend.sizes("refs") if path.endswith(".json")]
+        refs = [Ref.model_validate_json(data) for data in self._backend.read_many(paths)]
         return sorted(refs, key=lambda ref: (ref.asset, ref.partition or ""))
 
 
@@ -80,7 +80,8 @@ class Decisions:
         place = _place("decisions", asset, partition)
         names = sorted(self._backend.children(place))
         chosen = names if last is None else names[-last:]
-        return [Decision.model_validate_json(self._backend.read(f"{place}/{name}")) for name in chosen]
+        found = self._backend.read_many([f"{place}/{name}" for name in chosen])
+        return [Decision.model_validate_json(data) for data in found]
 
 
 class Ledger:
@@ -109,8 +110,8 @@ class Ledger:
         return iter(self.rows())
 
     def _read(self, prefix: str) -> list[Attempt]:
-        paths = [path for path in self._backend.sizes(prefix) if path.endswith(".json")]
-        rows = [Attempt.model_validate_json(self._backend.read(f"{prefix}/{path}")) for path in paths]
+        paths = [f"{prefix}/{path}" for path in self._backend.sizes(prefix) if path.endswith(".json")]
+        rows = [Attempt.model_validate_json(data) for data in self._backend.read_many(paths)]
         return sorted(rows, key=lambda row: (row.start, row.attempt))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -29,14 +30,19 @@ class S3Backend:
         self.prefix = prefix.strip("/")
         self.url = f"s3://{bucket}/{self.prefix}".rstrip("/")
         self._options = dict(options or {})
+        self._client: tuple[int, Any] | None = None
 
-    @functools.cached_property
+    @property
     def _fs(self) -> Any:
-        import s3fs  # half a second, and only a store on S3 needs it
+        """The client of this process; a fork needs another, since the event loop's thread stays behind."""
+        if self._client is None or self._client[0] != os.getpid():
+            import s3fs  # half a second, and only a store on S3 needs it
 
-        # No listing cache: another process' commit must be seen. An instance of our own, so that nobody
-        # else's settings are shared.
-        return s3fs.S3FileSystem(use_listings_cache=False, skip_instance_cache=True, **self._options)
+            # No listing cache: another process' commit must be seen. An instance of our own, so that
+            # nobody else's settings are shared.
+            fs = s3fs.S3FileSystem(use_listings_cache=False, skip_instance_cache=True, **self._options)
+            self._client = (os.getpid(), fs)
+        return self._client[1]
 
     def _full(self, path: str) -> str:
         return "/".join(part for part in (self.bucket, self.prefix, path) if part)
@@ -57,6 +63,19 @@ class S3Backend:
 
     def read(self, path: str) -> bytes:
         return self._call("read", lambda: self._fs.cat_file(self._full(path)))
+
+    def read_many(self, paths: Sequence[str]) -> list[bytes]:
+        if not paths:
+            return []
+        names = [
+            self._full(path) for path in paths
+        ]  # none of our records has a pattern's letters in its name
+        found = self._call("read", lambda: self._fs.cat(names, on_error="return"))
+        for answer in found.values():
+            if isinstance(answer, Exception) and not isinstance(answer, FileNotFoundError):
+                with self._errors("read"):
+                    raise answer
+        return [found[name] for name in names if isinstance(found.get(name), bytes)]
 
     def create(self, path: str, data: bytes) -> bool:
         return self._conditional(path, lambda full: self._fs.pipe_file(full, data, mode="create"))

@@ -14,6 +14,7 @@ what nothing reaches.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -104,11 +105,10 @@ class Store:
     def manifests(self, stage: str | None = None) -> Iterator[Manifest]:
         """Every manifest that can be read, of all stages or one, by stage and fingerprint."""
         for name in [stage] if stage else self.backend.children("artifacts"):
-            for fingerprint in self.backend.children(f"artifacts/{name}"):
-                try:
-                    yield parse_manifest(self.backend.read(manifest_path(name, fingerprint)))
-                except (FileNotFoundError, ValueError):
-                    continue
+            fingerprints = self.backend.children(f"artifacts/{name}")
+            for data in self.backend.read_many([manifest_path(name, item) for item in fingerprints]):
+                with contextlib.suppress(ValueError):
+                    yield parse_manifest(data)
 
     def new_attempt(self, stage: str, fingerprint: str) -> tuple[str, Path]:
         """A fresh attempt: its id, and the empty local folder its stage writes to."""

@@ -18,6 +18,7 @@ FORMAT = 1
 _FIELD_TEXTS = ("description", "title", "examples")
 _MODULE = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+)(?::\w+)?")
 _FILE = re.compile(r"(?!\.)[\w./-]{1,100}\.[A-Za-z0-9]{1,8}")
+_FOLDER = re.compile(r"\w+(?:/\w+)*")
 _SKIPPED_FIELDS = frozenset({"ctx", "kind", "type_comment", "type_ignores"})
 
 
@@ -25,14 +26,15 @@ _SKIPPED_FIELDS = frozenset({"ctx", "kind", "type_comment", "type_ignores"})
 class ModuleFacts:
     """Digest and references of one module.
 
-    `imports` holds (module, relative level, names) as written; the two last hold strings that look like a
-    module of some package and like a file name.
+    `imports` holds (module, relative level, names) as written; the others hold strings that look like a
+    module of some package, like a file name, and those joined to a path with ``/`` (a folder, perhaps).
     """
 
     digest: str
     imports: tuple[tuple[str, int, tuple[str, ...]], ...]
     named_modules: tuple[str, ...]
     named_files: tuple[str, ...]
+    named_folders: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -41,6 +43,7 @@ class ModuleFacts:
             "imports": self.imports,
             "named_modules": self.named_modules,
             "named_files": self.named_files,
+            "named_folders": self.named_folders,
         }
 
     @classmethod
@@ -51,6 +54,7 @@ class ModuleFacts:
             imports=tuple((module, level, tuple(names)) for module, level, names in values["imports"]),
             named_modules=tuple(values["named_modules"]),
             named_files=tuple(values["named_files"]),
+            named_folders=tuple(values["named_folders"]),
         )
 
 
@@ -60,11 +64,14 @@ def read_module(source: bytes) -> ModuleFacts:
     imports: list[tuple[str, int, tuple[str, ...]]] = []
     modules: set[str] = set()
     files: set[str] = set()
+    folders: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             imports.extend((alias.name, 0, ()) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             imports.append((node.module or "", node.level, tuple(alias.name for alias in node.names)))
+        elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+            folders.update(_folder_name(node.right))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             if match := _MODULE.fullmatch(node.value):
                 modules.add(match[1])
@@ -77,7 +84,13 @@ def read_module(source: bytes) -> ModuleFacts:
         imports=tuple(sorted(set(imports))),
         named_modules=tuple(sorted(modules)),
         named_files=tuple(sorted(files)),
+        named_folders=tuple(sorted(folders)),
     )
+
+
+def _folder_name(joined: ast.expr) -> tuple[str, ...]:
+    text = joined.value if isinstance(joined, ast.Constant) else None
+    return (text,) if isinstance(text, str) and _FOLDER.fullmatch(text) else ()
 
 
 class _Normalise(ast.NodeTransformer):

@@ -196,6 +196,25 @@ def test_a_data_file_named_beside_the_code_counts(package: Package) -> None:
     assert package.code.digest != before.digest
 
 
+def test_a_folder_joined_to_a_path_counts_whole(package: Package) -> None:
+    package.write(
+        "constants.py", "from pathlib import Path\nFACTOR = str(Path(__file__).parent / 'mounted')\n"
+    )
+    package.write("mounted/program.py", "import helper  # by a path of its own\nX = 1\n")
+    package.write("mounted/deep/table.txt", "1\n")
+    before = package.code
+    assert {"p.mounted.program", "p/mounted/deep/table.txt"} <= package.modules()
+    package.edit("mounted/program.py", "X = 1", "X = 1  # one")
+    assert package.code == before
+    package.edit("mounted/program.py", "X = 1", "X = 2")
+    changed = package.code
+    assert changed.digest != before.digest
+    package.write("mounted/deep/table.txt", "2\n")
+    assert package.code.digest != changed.digest
+    package.edit("constants.py", " / 'mounted'", " == 'mounted'")
+    assert "p.mounted.program" not in package.modules()
+
+
 def test_field_texts_do_not_count_but_bounds_do(package: Package) -> None:
     package.write("constants.py", "FACTOR = Field(default=1, ge=0, description='how many')\n")
     before = package.code.digest

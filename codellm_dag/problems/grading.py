@@ -15,7 +15,7 @@ from typing import Literal
 
 from codellm_dag.problems.schema import Problem
 from codellm_dag.recipes.execution import ExecutionRecipe
-from codellm_dag.sandbox import Call, Execution, Limits, Program, Sandbox, judge_each, judge_inside
+from codellm_dag.sandbox import Execution, Limits, Program, Sandbox, calls_for, judge_each, judge_inside
 
 Attempt = tuple[Problem, str]
 """A problem and the whole program (see programs.py) that is to solve it."""
@@ -97,10 +97,7 @@ def _programs(problem: Problem, source: str) -> Iterator[Program]:
     if not problem.tests and not problem.inside_tests:
         raise ValueError(f"problem {problem.problem_id} has no tests; a verdict needs at least one")
     if problem.tests:
-        calls = tuple(
-            Call(problem.entry_point, tuple(test.call.args), dict(test.call.kwargs)) for test in problem.tests
-        )
-        yield Program(source, calls)
+        yield Program(source, calls_for(problem.tests, problem.entry_point))
     if problem.inside_tests:
         yield Program(f"{source}\n{problem.inside_tests}\n", mode="asserts")
 

@@ -15,11 +15,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from codellm_dag.sandbox.judge import Comparison
+
 PROBLEMS_FILE = "problems.jsonl"
 """Name of the file in an artifact of kind ``problems``."""
-
-Comparison = Literal["equal", "almost"]
-"""How an output is compared: ``equal`` (same type and value) or ``almost`` (floats within ``tolerance``)."""
 
 _Name = Annotated[str, Field(min_length=1)]
 
@@ -40,7 +39,7 @@ class Call(_Record):
 
 
 class Test(_Record):
-    """One call and the literal source text of what it must return; ``tolerance`` is absolute and relative."""
+    """One call and the literal source text of what it must return, compared as ``Comparison`` says."""
 
     __test__ = False  # pytest must not collect it
 

@@ -19,6 +19,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from codellm_dag.sandbox import enter_userns
 from codellm_dag.sandbox.errors import SandboxUnavailableError
 from codellm_dag.sandbox.interpreter import LIBRARIES, Interpreter, find_interpreter
 
@@ -67,7 +68,7 @@ def plan() -> Confinement:
         return Confinement((bwrap, *_arguments(interpreter, one_user=True)), None, "one-user")
     user = _unprivileged_user()
     if user is not None and _has_capabilities(_CAP_SETUID, _CAP_SYS_ADMIN):
-        enter = (str(interpreter.binary), "-I", "-S", "-B", str(HERE / "enter_userns.py"))
+        enter = (str(interpreter.binary), "-I", "-S", "-B", enter_userns.__file__)
         return Confinement(
             (*enter, str(user), str(user), bwrap, *_arguments(interpreter, one_user=False)), None, "two-users"
         )

@@ -142,7 +142,6 @@ def test_cell_with_a_wall_missing_is_refused(
     """The first program of a cell tries the walls; here one is taken out on purpose."""
     file, wall, hole, message = WEAKENED[weakness]
     shutil.copytree(Path(confinement.__file__).parent / "inside", tmp_path / "inside")
-    shutil.copy(Path(confinement.__file__).parent / "enter_userns.py", tmp_path)
     source = (tmp_path / "inside" / file).read_text()
     assert wall in source
     (tmp_path / "inside" / file).write_text(source.replace(wall, hole))

@@ -179,7 +179,8 @@ def test_unhashable_members_are_refused() -> None:
 @pytest.mark.parametrize(
     ("source", "value"),
     [
-        ("set()", set()), ("frozenset({1})", frozenset({1})), ("-inf", -math.inf), ("[float('inf')]", [math.inf]),
+        ("set()", set()), ("frozenset({1})", frozenset({1})), ("-inf", -math.inf),
+        ("[float('inf')]", [math.inf]),
         ("{'a': (1,)}", {"a": (1,)}), ("b'x'", b"x"), ("1+2j", 1 + 2j), ("  'x'  ", "x"),
         ("bytearray(b'x')", bytearray(b"x")),
     ],

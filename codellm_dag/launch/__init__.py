@@ -7,6 +7,7 @@ from codellm_dag.launch.identity import Identity, identify
 from codellm_dag.launch.launcher import Ended, InlineLauncher, Job, Launcher
 from codellm_dag.launch.local import LocalLauncher
 from codellm_dag.launch.materialization import Outcome, materialize
+from codellm_dag.launch.work import bury_dead
 
 __all__ = [
     "Ended",
@@ -21,6 +22,7 @@ __all__ = [
     "PipesSink",
     "StageEvent",
     "StageFailedError",
+    "bury_dead",
     "decide",
     "differences",
     "identify",

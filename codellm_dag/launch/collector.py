@@ -125,28 +125,38 @@ def make_emitter(
     fingerprint: str,
     attempt: str | None = None,
 ) -> Callable[..., None]:
-    """A function ``emit(type, **fields)`` that hands complete events to `on_event`, whatever that raises."""
+    """A function ``emit(type, **fields)`` that hands complete events to `on_event`."""
 
     def emit(kind: Any, **fields: Any) -> None:
-        nonlocal on_event
-        if on_event is None:
-            return
-        event = StageEvent(
-            type=kind,
-            stage=stage,
-            asset=asset,
-            partition=partition,
-            fingerprint=fingerprint,
-            attempt=attempt,
-            **fields,
-        )
-        try:
-            on_event(event)
-        except Exception as error:  # hours of work must not be lost to a progress bar
-            on_event = None
-            warnings.warn(
-                f"the watcher of {event.title} failed on a {kind} event and is not told more: {error!r}",
-                stacklevel=2,
+        if on_event is not None:
+            event = StageEvent(
+                type=kind,
+                stage=stage,
+                asset=asset,
+                partition=partition,
+                fingerprint=fingerprint,
+                attempt=attempt,
+                **fields,
             )
+            on_event(event)
 
     return emit
+
+
+def forgiving(on_event: Callable[[StageEvent], None] | None) -> Callable[[StageEvent], None] | None:
+    """`on_event`, but if it raises once it is warned of and not told more: no work is lost to a progress bar."""
+    if on_event is None:
+        return None
+    watcher: list[Callable[[StageEvent], None]] = [on_event]
+
+    def tell(event: StageEvent) -> None:
+        if not watcher:
+            return
+        try:
+            watcher[0](event)
+        except Exception as error:
+            watcher.clear()
+            what = f"the watcher of {event.title} failed on a {event.type} event and is not told more"
+            warnings.warn(f"{what}: {error!r}", stacklevel=2)
+
+    return tell

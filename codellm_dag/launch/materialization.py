@@ -18,14 +18,14 @@ from codellm_dag.launch.bookkeeping import (
     stage_request,
     verdict,
 )
-from codellm_dag.launch.collector import Collector, make_emitter
+from codellm_dag.launch.collector import Collector, forgiving, make_emitter
 from codellm_dag.launch.decision import explain
 from codellm_dag.launch.errors import InvalidRequestError, StageFailedError
 from codellm_dag.launch.events import PipesBridge, PipesSink, StageEvent
 from codellm_dag.launch.identity import identify
 from codellm_dag.launch.launcher import Ended, Job, Launcher
 from codellm_dag.launch.local import LocalLauncher, tail
-from codellm_dag.launch.work import Work
+from codellm_dag.launch.work import Work, bury_dead
 from codellm_dag.recipes.base import Recipe
 from codellm_dag.recipes.runtime import Runtime
 from codellm_dag.stages.registry import Stage
@@ -97,7 +97,7 @@ class _Request:
         self.asked = asked
         self.launcher = launcher
         self.dagster = dagster
-        self.on_event = on_event
+        self.on_event = forgiving(on_event)
         self.stage = asked.identity.stage.name
         self.fingerprint = asked.identity.fingerprint
         self.work = Work(store, self.stage, self.fingerprint)
@@ -107,6 +107,7 @@ class _Request:
         found = self._lookup()
         if isinstance(found, Hit):
             return self._reuse(found)
+        bury_dead(self.store)
         waiting = "another process computes the same; waiting for it"
         with self.work.lock(lambda: self._emitter()("waiting", message=waiting)):
             found = self._lookup()

@@ -101,6 +101,29 @@ class Work:
         save_points(self.points, collector.points)
 
 
+def bury_dead(store: Store) -> None:
+    """Write the ledger rows of all attempts on this machine whose orchestrator was killed.
+
+    Without it a killed attempt whose recipe is then changed would never be told of. Their partial files go,
+    what can be resumed stays. Work that someone holds is left alone.
+    """
+    folder = store.work_root / "work"
+    for attempts in sorted(folder.glob("*/attempts")):
+        fingerprint = attempts.parent.name
+        stages = {stage for stage in map(_stage_of, attempts.iterdir()) if stage}
+        for stage in stages:
+            work = Work(store, stage, fingerprint)
+            with contextlib.suppress(BlockingIOError), work.lock(None):
+                work.clean_up_dead(store.lookup(stage, fingerprint).manifest)
+
+
+def _stage_of(workspace: Path) -> str | None:
+    try:
+        return StageRequest.model_validate_json((workspace / "request.json").read_bytes()).stage
+    except (OSError, ValueError):
+        return None
+
+
 def _acquire(path: Path, on_wait: Callable[[], None] | None) -> int:
     told = False
     while True:

@@ -99,6 +99,27 @@ def test_a_killed_stage_is_not_the_end_of_its_work(tmp_path: Path) -> None:
     assert int(outcome.manifest.metrics["began_at"]) >= 3
 
 
+def test_a_killed_attempt_is_told_of_even_if_it_is_never_asked_for_again(store: Store) -> None:
+    process, folder = counting(store)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    materialize(store, WORDS, TinyRecipe(count=9), {}, launcher=InlineLauncher())
+    rows = [(row.stage, row.label, row.error) for row in store.ledger.rows()]
+    assert ("count", "killed", "the orchestrator was killed") in rows
+    assert list((folder / "attempts").iterdir()) == []
+    assert store.attempts("count", folder.name) == []
+    assert (folder / "resume/done.txt").exists(), "what can be resumed stays"
+
+
+def test_work_that_goes_on_is_left_alone(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    process, folder = counting(store)
+    materialize(store, WORDS, TinyRecipe(count=9), {}, launcher=InlineLauncher())
+    assert len(list((folder / "attempts").iterdir())) == 1
+    assert process.wait(60) == 0
+    assert {row.label for row in store.ledger.rows()} == {"ok"}
+
+
 KILLED_AFTER_COMMIT = """
 import os, signal, sys
 from codellm_dag.launch import InlineLauncher, materialize

@@ -144,7 +144,7 @@ def make_emitter(
 
 
 def forgiving(on_event: Callable[[StageEvent], None] | None) -> Callable[[StageEvent], None] | None:
-    """`on_event`, but if it raises once it is warned of and not told more: no work is lost to a progress bar."""
+    """`on_event`, but once it has raised it is told no more: no work is lost to a progress bar."""
     if on_event is None:
         return None
     watcher: list[Callable[[StageEvent], None]] = [on_event]

@@ -17,6 +17,7 @@ from codellm_dag.store.manifest import VOLATILE
 from codellm_dag.store.records import now
 
 _MAX_LOG = 1 << 20
+_MAX_ERROR = 4000
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def ledger_row(
         trial=asked.trial,
         fingerprint=asked.identity.fingerprint,
         label=label,
-        error=error,
+        error=error if error is None else error[:_MAX_ERROR],
         start=start,
         end=end,
         hosts=list(ended.hosts) if ended else [],

@@ -49,8 +49,14 @@ class Work:
         frees the lock when its holder dies.
         """
         path = self._store.work_root / "locks" / f"{self._fingerprint}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = _acquire(path, on_wait)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = _acquire(path, on_wait)
+        except BlockingIOError:
+            raise
+        except OSError:
+            self._store.check()  # says in one sentence what is wrong with the place, if that is it
+            raise
         try:
             yield
         finally:

@@ -16,7 +16,7 @@ from dagster_pipes import PipesContext
 from codellm_dag.recipes.base import InvalidRecipeError, Recipe
 from codellm_dag.stages.environment import collect_environment
 from codellm_dag.stages.failures import label_of
-from codellm_dag.stages.protocol import Inputs, LocalArtifact
+from codellm_dag.stages.protocol import Inputs, LocalArtifact, Report
 from codellm_dag.stages.reporting import StageReport
 from codellm_dag.stages.request import StageRequest
 from codellm_dag.store.code import code_digest
@@ -56,7 +56,8 @@ def _run(request: StageRequest, session: PipesContext) -> None:
         resume_dir = Path(request.resume_dir or f"{scratch}/resume")
         out.mkdir(parents=True, exist_ok=True)
         resume_dir.mkdir(parents=True, exist_ok=True)
-        report = StageReport(session, request.runtime, resume_dir)
+        stage_report = StageReport(session, request.runtime, resume_dir)
+        report: Report = stage_report
         recipe = _recipe(request)
         inputs = _inputs(request)
         try:
@@ -66,7 +67,7 @@ def _run(request: StageRequest, session: PipesContext) -> None:
                 f"the stage called sys.exit({error.code!r}); it must return or raise"
             ) from error
         finally:
-            report.flush()
+            stage_report.flush()
         environment = collect_environment(request.runtime)
         session.report_custom_message({"event": "environment", "values": environment.model_dump(mode="json")})
         if request.upload:

@@ -96,7 +96,10 @@ class DiskBackend:
             ) from error
 
     def read(self, path: str) -> bytes:
-        return self.local(path).read_bytes()
+        try:
+            return self.local(path).read_bytes()
+        except NotADirectoryError as error:
+            raise FileNotFoundError(*error.args) from error
 
     def read_many(self, paths: Sequence[str]) -> list[bytes]:
         found = []

@@ -135,6 +135,8 @@ class Store:
                 raise ValueError("publish needs the attempt's folder or its outputs")
             outputs = self.upload(draft, folder)
         manifest = draft.model_copy(update={"outputs": list(outputs), "content_digest": digest_of(outputs)})
+        if not self.is_local:
+            self._prove(manifest)
         winner = self._commit(manifest)
         ours = winner.attempt == manifest.attempt
         if not ours:
@@ -150,6 +152,12 @@ class Store:
         else:
             self.backend.upload(folder, prefix, [output.path for output in outputs])
         return outputs
+
+    def _prove(self, manifest: Manifest) -> None:
+        """Raise StoreError unless the files to be committed are where they must be."""
+        problem = missing_output(self.backend, manifest)
+        if problem:
+            raise StoreError(f"{self.url}: after the upload, {problem}; nothing was committed")
 
     def _commit(self, manifest: Manifest) -> Manifest:
         place, data = manifest_path(manifest.stage, manifest.fingerprint), to_json(manifest)

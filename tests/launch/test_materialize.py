@@ -19,7 +19,7 @@ from codellm_dag.launch import (
     materialize,
 )
 from codellm_dag.recipes.runtime import Runtime
-from codellm_dag.store import Store
+from codellm_dag.store import Store, StoreError
 from codellm_dag.store.paths import attempt_prefix
 from tests.support.tiny_recipes import TinyRecipe
 from tests.support.tiny_stages import COUNT, JOIN, TROUBLE, WORDS
@@ -281,6 +281,13 @@ def test_an_interrupt_leaves_a_row_and_no_files(tmp_path: Path) -> None:
     rows = store.ledger.rows()
     assert [(row.label, row.error) for row in rows] == [("killed", "interrupted")]
     assert store.attempts("words", rows[0].fingerprint) == []
+
+
+def test_a_store_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    store = Store(tmp_path / "file" / "store")
+    with pytest.raises(StoreError, match="cannot be written: .*give a folder you may write to"):  # noqa: RUF043
+        materialize(store, WORDS, TinyRecipe(), {}, launcher=InlineLauncher())
 
 
 def test_a_launcher_that_cannot_start_is_infra(tmp_path: Path) -> None:

@@ -53,6 +53,17 @@ def test_download_is_checked(s3_url: str, own_cache: Path) -> None:
     assert not (own_cache / "artifacts" / artifact.content_digest).exists()
 
 
+def test_an_upload_that_lost_a_file_is_not_committed(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(s3_url)
+    upload = store.backend.upload
+    monkeypatch.setattr(
+        store.backend, "upload", lambda folder, prefix, paths: upload(folder, prefix, paths[1:])
+    )
+    with pytest.raises(StoreError, match=r"output a is missing; nothing was committed"):
+        publish(store, "x", {"a": "a", "b": "b"})
+    assert list(store.manifests()) == []
+
+
 def test_missing_bucket(s3_url: str) -> None:
     del s3_url  # only for its server
     store = Store("s3://there-is-none/x")

@@ -4,12 +4,32 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from codellm_dag.recipes.base import InvalidRecipeError, Recipe
 
 BENCHMARKS = ("humaneval", "microbench")
 """Benchmarks with problems, i.e. the partition keys of `benchmark_problems`."""
+
+
+class StepWeights(Recipe):
+    """How often problems of each number of steps are drawn, as relative weights."""
+
+    one: float = Field(default=0.0, ge=0.0, le=1000.0, description="Weight of single steps.")
+    two: float = Field(default=1.0, ge=0.0, le=1000.0, description="Weight of chains of two steps.")
+    three: float = Field(default=1.0, ge=0.0, le=1000.0, description="Weight of chains of three steps.")
+    four: float = Field(default=0.5, ge=0.0, le=1000.0, description="Weight of chains of four steps.")
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if not self.weights():
+            raise ValueError("all weights are 0; give at least one number of steps a weight")
+        return self
+
+    def weights(self) -> dict[int, float]:
+        """Weight by number of steps, those above 0 only."""
+        weights = {1: self.one, 2: self.two, 3: self.three, 4: self.four}
+        return {steps: weight for steps, weight in weights.items() if weight}
 
 
 class BenchmarkRecipe(Recipe):
@@ -31,6 +51,10 @@ class BenchmarkRecipe(Recipe):
         description="Held-out problems. 180 with 10 samples each put the 95 % interval of a pass rate near "
         "0.3 at about ±0.06.",
     )
+    microbench_steps: StepWeights = Field(
+        default_factory=StepWeights,
+        description="Difficulty of microbench. Single steps are never held out, so their weight must be 0.",
+    )
     heldout_fraction: float = Field(
         default=0.5,
         gt=0.0,
@@ -43,6 +67,12 @@ class BenchmarkRecipe(Recipe):
         description="Problems to keep, in order of id; 0 keeps all. For tests.",
     )
 
+    @model_validator(mode="after")
+    def _no_single_steps(self) -> Self:
+        if self.microbench_steps.one:
+            raise ValueError("microbench_steps.one must be 0: single steps are in the training half only")
+        return self
+
     def for_partition(self, key: str) -> Self:
         """This recipe for the benchmark named by the partition `key`."""
         if key not in BENCHMARKS:
@@ -53,14 +83,22 @@ class BenchmarkRecipe(Recipe):
 class SftDataRecipe(Recipe):
     """Chat examples from the microbench templates that the benchmark does not hold out."""
 
-    examples: int = Field(default=4000, ge=1, le=10_000_000, description="Examples to generate.")
+    examples: int = Field(default=8000, ge=1, le=10_000_000, description="Examples to generate.")
+    steps: StepWeights = Field(
+        default_factory=lambda: StepWeights(one=0.35, two=0.35, three=0.3, four=0.0),
+        description="Lengths of chains. Short ones teach the steps, longer ones how to chain them.",
+    )
     seed: int = Field(default=1, ge=0, le=2**31 - 1, description="Seed of names, constants and wordings.")
 
 
 class RlProblemsRecipe(Recipe):
     """Problems with hidden tests for RL, from the templates that the benchmark does not hold out."""
 
-    problems: int = Field(default=400, ge=1, le=10_000_000, description="Problems to generate.")
+    problems: int = Field(default=2000, ge=1, le=10_000_000, description="Problems to generate.")
+    steps: StepWeights = Field(
+        default_factory=lambda: StepWeights(one=0.0, two=0.3, three=0.4, four=0.3),
+        description="Lengths of chains; those of the benchmark, so that rewards come from what is measured.",
+    )
     seed: int = Field(
         default=2,
         ge=0,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field
 
@@ -42,6 +42,10 @@ class TokenizerRecipe(Recipe):
 class ShardsRecipe(Recipe):
     """Encoding, fill-in-the-middle and packing of one language's documents."""
 
+    language: str = Field(
+        default="",
+        description="The language of the documents; the asset's partition key replaces it. Empty takes all.",
+    )
     sequence_length: int = Field(
         default=256,
         ge=16,
@@ -73,3 +77,7 @@ class ShardsRecipe(Recipe):
         description="Tokens to keep of this language, in order of document id; 0 keeps all.",
     )
     seed: int = Field(default=0, ge=0, le=2**63 - 1, description="Seed of fill-in-the-middle.")
+
+    def for_partition(self, key: str) -> Self:
+        """This recipe for the language named by the partition `key`."""
+        return self.model_copy(update={"language": key})

@@ -1,0 +1,1 @@
+"""Training: packed rows, optimizer and schedule, the trainer, checkpoints that resume, the two stages."""

@@ -1,0 +1,72 @@
+"""Stage ``pretrained_checkpoint``: a Llama-style model from scratch on the packed shards of all languages.
+
+The loss is on every token but the first of each piece. The token budget is rounded down to whole steps; more
+tokens than the shards hold means further epochs. Does not continue an existing model's pretraining.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from codellm_dag.recipes.training import PretrainingRecipe
+from codellm_dag.stages.protocol import Inputs, Report
+from codellm_dag.tokens import tokenizer as tokenizers
+from codellm_dag.tokens.special import END_OF_TEXT
+from codellm_dag.training.model import new_model
+from codellm_dag.training.output import run_identity, save_checkpoint
+from codellm_dag.training.rows import InvalidTrainingDataError, ShardRows
+from codellm_dag.training.trainer import Plan, train
+
+
+def run(recipe: PretrainingRecipe, inputs: Inputs, out: Path, report: Report) -> None:
+    """Train on inputs ``shards/<language>`` and write the checkpoint folder.
+
+    Metrics: parameters, tokens, steps, epochs, loss_first, loss_last (mean of the last tenth of steps).
+    Raises InvalidTrainingDataError where shards, tokenizer and recipe do not fit each other, DivergedError
+    when the loss is not finite.
+    """
+    torch.set_num_threads(report.runtime.threads)
+    tokenizer = inputs["tokenizer"].path
+    vocabulary = tokenizers.load(tokenizer)
+    rows = ShardRows([shard.path for shard in inputs.many("shards").values()])
+    if rows.vocabulary_size != vocabulary.get_vocab_size():
+        raise InvalidTrainingDataError(
+            f"the shards were made with a vocabulary of {rows.vocabulary_size}, the tokenizer has "
+            f"{vocabulary.get_vocab_size()}; make the shards with this tokenizer"
+        )
+    if rows.sequence_length > recipe.model.maximum_positions:
+        raise InvalidTrainingDataError(
+            f"model.maximum_positions = {recipe.model.maximum_positions} is below the shards' "
+            f"sequence_length = {rows.sequence_length}; raise it"
+        )
+    step_tokens = recipe.batch.global_rows * rows.sequence_length
+    steps = recipe.tokens // step_tokens
+    if not steps:
+        raise InvalidTrainingDataError(
+            f"tokens = {recipe.tokens} is less than one step of {step_tokens} tokens; raise it or lower "
+            "batch.global_rows"
+        )
+    model = new_model(
+        recipe.model, vocabulary.get_vocab_size(), tokenizers.token_id(vocabulary, END_OF_TEXT), recipe.seed
+    )
+    identity = run_identity(recipe, inputs, report.runtime.threads)
+    plan = Plan(recipe.optimizer, recipe.batch, steps, recipe.seed, identity)
+    trained = train(model, rows, plan, report)
+    facts = {
+        "stage": "pretrained_checkpoint",
+        "recipe": recipe.model_dump(mode="json"),
+        "steps": steps,
+        "tokens": trained.targets,
+    }
+    save_checkpoint(out, model, tokenizer, chat=False, facts=facts)
+    tail = trained.losses[-max(1, steps // 10) :]
+    report.metric(
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        tokens=trained.targets,
+        steps=steps,
+        epochs=steps * recipe.batch.global_rows / len(rows),
+        loss_first=trained.losses[0],
+        loss_last=sum(tail) / len(tail),
+    )

@@ -1,0 +1,76 @@
+"""Stage ``sft_checkpoint``: fine-tunes a checkpoint on chat messages, loss on the assistant's tokens only.
+
+Examples are packed whole into rows and never attend to each other. The result is a chat model: its
+training.json says so, and generation ends at the end of a message.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from codellm_dag.recipes.training import SftRecipe
+from codellm_dag.stages.protocol import Inputs, Report
+from codellm_dag.tokens import tokenizer as tokenizers
+from codellm_dag.tokens.special import END_OF_TEXT
+from codellm_dag.training.chat_examples import read_messages, tokenized
+from codellm_dag.training.output import run_identity, save_checkpoint
+from codellm_dag.training.rows import ExampleRows, InvalidTrainingDataError
+from codellm_dag.training.trainer import Plan, train
+
+
+def run(recipe: SftRecipe, inputs: Inputs, out: Path, report: Report) -> None:
+    """Fine-tune input ``checkpoint`` on input ``data`` and write the checkpoint folder.
+
+    Metrics: examples, examples_too_long, rows, padding_share, steps, epochs, tokens (with a loss),
+    loss_first, loss_last (mean of the last tenth of steps). Raises InvalidTrainingDataError where data,
+    tokenizer and checkpoint do not fit each other, DivergedError when the loss is not finite.
+    """
+    from transformers import AutoModelForCausalLM
+
+    torch.set_num_threads(report.runtime.threads)
+    tokenizer = inputs["tokenizer"].path
+    vocabulary = tokenizers.load(tokenizer)
+    examples = list(tokenized(read_messages(inputs["data"].path, recipe.maximum_examples), tokenizer))
+    rows = ExampleRows(examples, recipe.sequence_length, tokenizers.token_id(vocabulary, END_OF_TEXT))
+    model = AutoModelForCausalLM.from_pretrained(
+        inputs["checkpoint"].path, dtype=torch.float32, local_files_only=True
+    )
+    _check(model.config, vocabulary.get_vocab_size(), recipe.sequence_length)
+    steps = max(1, round(recipe.epochs * len(rows) / recipe.batch.global_rows))
+    identity = run_identity(recipe, inputs, report.runtime.threads)
+    trained = train(model, rows, Plan(recipe.optimizer, recipe.batch, steps, recipe.seed, identity), report)
+    facts = {
+        "stage": "sft_checkpoint",
+        "recipe": recipe.model_dump(mode="json"),
+        "steps": steps,
+        "tokens": trained.targets,
+    }
+    save_checkpoint(out, model, tokenizer, chat=True, facts=facts)
+    tail = trained.losses[-max(1, steps // 10) :]
+    report.metric(
+        examples=len(rows.examples),
+        examples_too_long=rows.too_long,
+        rows=len(rows),
+        padding_share=rows.padding_share,
+        steps=steps,
+        epochs=steps * recipe.batch.global_rows / len(rows),
+        tokens=trained.targets,
+        loss_first=trained.losses[0],
+        loss_last=sum(tail) / len(tail),
+    )
+
+
+def _check(config: object, vocabulary_size: int, sequence_length: int) -> None:
+    entries = getattr(config, "vocab_size", 0)
+    if entries < vocabulary_size:
+        raise InvalidTrainingDataError(
+            f"the checkpoint has {entries} embeddings, the tokenizer {vocabulary_size} entries; use the "
+            "tokenizer that the checkpoint was trained with"
+        )
+    positions = getattr(config, "max_position_embeddings", sequence_length)
+    if positions < sequence_length:
+        raise InvalidTrainingDataError(
+            f"sequence_length = {sequence_length} is above the checkpoint's {positions} positions; lower it"
+        )

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from codellm_dag.generation.prefix_cache import PrefixCache, RowGroups
+
 
 class Decoder(Protocol):
     """Decodes a batch of rows; `prefill` starts one, `step` adds a token a row, `keep` drops rows."""
@@ -64,7 +66,8 @@ class _Layer:
 
 
 class LlamaDecoder:
-    """A Llama forward pass with a preallocated cache [rows, kv heads, columns, head size] per layer.
+    """A Llama forward pass with a preallocated cache per layer: [rows, kv heads, columns, head size], or a
+    `PrefixCache` where several rows continue each prompt.
 
     Copies the fused weights when built: build a new one after an update of the model.
     """
@@ -82,21 +85,26 @@ class LlamaDecoder:
         self.frequencies = model.model.rotary_emb.inv_freq
         self.keys: list[Tensor] = []
         self.values: list[Tensor] = []
+        self.prefixes: list[PrefixCache] = []
+        self.owners = torch.empty(0, dtype=torch.long)
+        self.groups = RowGroups(0, 0, None, None)
         self.mask = torch.empty(0)
         self.positions = torch.empty(0, dtype=torch.long)
+        self.length = 0
         self.column = 0
 
     @torch.inference_mode()
     def prefill(self, tokens: Tensor, padding: Tensor, repeats: int, room: int) -> Tensor:
         """See `Decoder.prefill`."""
         rows, length = tokens.shape
-        columns = length + room
-        shape = (rows * repeats, self.kv_heads, columns, self.head_size)
+        columns = length + (room if repeats == 1 else 0)
+        shape = (rows, self.kv_heads, columns, self.head_size)
         self.keys = [self.embedding.new_zeros(shape) for _ in self.layers]
         self.values = [self.embedding.new_zeros(shape) for _ in self.layers]
         column = torch.arange(columns)
         visible = column[None, :] >= padding[:, None]
-        self.mask = _additive(visible, self.embedding.dtype)[:, None, None, :].repeat_interleave(repeats, 0)
+        self.mask = _additive(visible, self.embedding.dtype)[:, None, None, :]
+        self.prefixes, self.length = [], length
         self.positions = (length - padding).repeat_interleave(repeats)
         self.column = length
         positions = (column[None, :length] - padding[:, None]).clamp_min(0)
@@ -104,33 +112,47 @@ class LlamaDecoder:
         # A pad sees itself, so that no row of the softmax is empty.
         seen = (visible[:, None, :length] & causal) | torch.eye(length, dtype=torch.bool)
         mask = _additive(seen, self.embedding.dtype)[:, None]
-        hidden = self._blocks(tokens, positions, mask, repeats)
+        hidden = self._blocks(tokens, positions, mask)
+        if repeats > 1:
+            caches = zip(self.keys, self.values, strict=True)
+            self.prefixes = [PrefixCache(keys, values, rows * repeats, room) for keys, values in caches]
+            self.owners = torch.arange(rows).repeat_interleave(repeats)
+            self.groups = RowGroups.of(torch.full((rows,), repeats))
         return self._logits(hidden[:, -1]).repeat_interleave(repeats, 0)
 
     @torch.inference_mode()
     def step(self, tokens: Tensor) -> Tensor:
         """See `Decoder.step`."""
         self.column += 1
-        mask = self.mask[..., : self.column]
-        hidden = self._blocks(tokens[:, None], self.positions[:, None], mask, 1)
+        mask = self.mask if self.prefixes else self.mask[..., : self.column]
+        hidden = self._blocks(tokens[:, None], self.positions[:, None], mask)
         self.positions = self.positions + 1
         return self._logits(hidden[:, -1])
 
     @torch.inference_mode()
     def keep(self, rows: Tensor) -> None:
         """See `Decoder.keep`."""
-        self.keys = [key[rows] for key in self.keys]
-        self.values = [value[rows] for value in self.values]
-        self.mask, self.positions = self.mask[rows], self.positions[rows]
+        self.positions = self.positions[rows]
+        if not self.prefixes:
+            self.keys = [key[rows] for key in self.keys]
+            self.values = [value[rows] for value in self.values]
+            self.mask = self.mask[rows]
+            return
+        prompts, owners, sizes = self.owners[rows].unique_consecutive(return_inverse=True, return_counts=True)
+        gone = len(prompts) < self.groups.prompts
+        for prefix in self.prefixes:
+            prefix.keep(rows, prompts if gone else None)
+        self.mask = self.mask[prompts]
+        self.owners, self.groups = owners, RowGroups.of(sizes)
 
-    def _blocks(self, tokens: Tensor, positions: Tensor, mask: Tensor, repeats: int) -> Tensor:
+    def _blocks(self, tokens: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
         """Hidden states [rows, t, width]; writes the t columns that end at ``self.column``."""
         hidden = F.embedding(tokens, self.embedding)
         angles = positions[..., None].to(self.frequencies.dtype) * self.frequencies
         angles = torch.cat([angles, angles], -1)[:, None]
         cosine, sine = angles.cos().to(hidden.dtype), angles.sin().to(hidden.dtype)
         for index, layer in enumerate(self.layers):
-            hidden = hidden + self._attention(index, layer, hidden, cosine, sine, mask, repeats)
+            hidden = hidden + self._attention(index, layer, hidden, cosine, sine, mask)
             normed = _rms_norm(hidden, layer.mlp_norm, self.epsilon)
             gate, up = F.linear(normed, layer.gate_up).chunk(2, -1)
             hidden = hidden + F.linear(F.silu(gate) * up, layer.down)
@@ -144,17 +166,22 @@ class LlamaDecoder:
         cosine: Tensor,
         sine: Tensor,
         mask: Tensor,
-        repeats: int,
     ) -> Tensor:
         rows, length, _ = hidden.shape
         normed = _rms_norm(hidden, layer.attention_norm, self.epsilon)
         states = F.linear(normed, layer.qkv).view(rows, length, -1, self.head_size).transpose(1, 2)
         query, key, value = states.split([self.heads, self.kv_heads, self.kv_heads], 1)
         query, key = _rotate(query, cosine, sine), _rotate(key, cosine, sine)
+        if self.prefixes:
+            done = self.column - self.length - 1
+            mixed = self.prefixes[index].attend(
+                query[:, :, 0], key[:, :, 0], value[:, :, 0], done, mask, self.groups
+            )
+            return F.linear(mixed.flatten(1)[:, None], layer.output)
         start = self.column - length
         keys, values = self.keys[index], self.values[index]
-        keys[:, :, start : self.column] = key.repeat_interleave(repeats, 0) if repeats > 1 else key
-        values[:, :, start : self.column] = value.repeat_interleave(repeats, 0) if repeats > 1 else value
+        keys[:, :, start : self.column] = key
+        values[:, :, start : self.column] = value
         if length == 1 and start:
             key, value = keys[:, :, : self.column], values[:, :, : self.column]
         mixed = F.scaled_dot_product_attention(

@@ -16,6 +16,7 @@ import select
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from typing import Any
 
@@ -32,9 +33,13 @@ _SEALS = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_S
 
 
 class Cell:
-    """A running cell. Raises SandboxUnavailableError if it cannot be started."""
+    """A running cell. Raises SandboxUnavailableError if it cannot be started.
 
-    def __init__(self) -> None:
+    When `closing` is set a running program is given up within a moment.
+    """
+
+    def __init__(self, closing: threading.Event | None = None) -> None:
+        self._closing = closing or threading.Event()
         plan = confinement.plan()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -97,7 +102,8 @@ class Cell:
     def run(self, program: Program, limits: Limits) -> Execution:
         """Run one program. Raises CellLostError if the cell failed; close it then and use another."""
         self._number += 1
-        return _Run(self._channel, self.supervisor, self._number, program, limits).execute()
+        run = _Run(self._channel, self.supervisor, self._number, program, limits, self._closing)
+        return run.execute()
 
     def close(self) -> None:
         """End the cell and everything in it. Safe to call twice."""
@@ -117,8 +123,15 @@ class _Run:
     """One program in one cell: the descriptors, what has been read, and why it was stopped."""
 
     def __init__(
-        self, channel: socket.socket, supervisor: int | None, number: int, program: Program, limits: Limits
+        self,
+        channel: socket.socket,
+        supervisor: int | None,
+        number: int,
+        program: Program,
+        limits: Limits,
+        closing: threading.Event,
     ) -> None:
+        self._closing = closing
         self._channel = channel
         self._supervisor = supervisor
         self._number = number
@@ -202,6 +215,8 @@ class _Run:
                     return self._receive()
                 if self._drain(descriptor):
                     poll.unregister(descriptor)
+            if self._closing.is_set():
+                raise CellLostError("the sandbox was closed")
             if self._deadline is None:
                 self._stop(clock.look())
             elif time.monotonic() > self._deadline:

@@ -38,6 +38,7 @@ class Sandbox:
         self._threads: list[threading.Thread] = []
         self._cells: list[Cell] = []
         self._open = False
+        self._closing = threading.Event()
 
     def __enter__(self) -> Self:
         if self._open:
@@ -61,12 +62,14 @@ class Sandbox:
         self.close()
 
     def close(self) -> None:
-        """End all cells. Programs that are still queued are run first."""
+        """End all cells at once. Programs that nobody has waited for are stopped, their futures cancelled."""
+        self._closing.set()
         for _ in self._threads:
             self._jobs.put(None)
         for thread in self._threads:
             thread.join()
         self._threads.clear()
+        self._closing.clear()
         self._open = False
 
     def submit(self, program: Program) -> Future[Execution]:
@@ -102,6 +105,10 @@ class Sandbox:
         try:
             while (job := self._jobs.get()) is not None:
                 program, future = job
+                if self._closing.is_set():
+                    future.cancel()
+                if not future.set_running_or_notify_cancel():
+                    continue
                 try:
                     execution, cell = self._run_with_retries(program, cell)
                     future.set_result(execution)
@@ -112,7 +119,7 @@ class Sandbox:
                 self._end_cell(cell)
 
     def _start_cell(self) -> Cell:
-        cell = Cell()
+        cell = Cell(self._closing)
         self._cells.append(cell)
         return cell
 
@@ -129,7 +136,7 @@ class Sandbox:
                 execution = replace(cell.run(program, limits), attempts=attempt)
             except (CellLostError, SandboxUnavailableError, OSError) as error:
                 execution = Execution("infrastructure_error", detail=str(error), attempts=attempt)
-            if execution.status != "infrastructure_error":
+            if execution.status != "infrastructure_error" or self._closing.is_set():
                 break
             if cell is not None:
                 self._end_cell(cell)

@@ -209,6 +209,14 @@ def test_cell_that_dies_is_replaced_and_its_program_retried() -> None:
         assert (values(execution), execution.attempts) == (["1"], 2)
 
 
+def test_stop_that_crosses_the_report_is_ignored(sandbox: Sandbox) -> None:
+    """Outside and supervisor may both find that a program has used up its time."""
+    before = sandbox.cell_pids()
+    sandbox._cells[0]._channel.send(b"stop")
+    assert values(sandbox.run_one(Program("def f(): return 1", (Call("f"),)))) == ["1"]
+    assert sandbox.cell_pids() == before
+
+
 def test_infrastructure_error_after_the_last_retry_and_recovery() -> None:
     import os
     import signal
@@ -281,3 +289,14 @@ def test_bad_input_is_refused(make: Callable[[], object], message: str) -> None:
 def test_closed_sandbox_is_refused() -> None:
     with pytest.raises(SandboxError, match="not open"):
         Sandbox().run_one(Program(""))
+
+
+def test_leaving_does_not_wait_for_what_nobody_waits_for() -> None:
+    sleeper = Program("import time\ntime.sleep(25)\ndef f(): pass", (Call("f"),))
+    with Sandbox(workers=1) as sandbox:
+        running, queued = sandbox.submit(sleeper), sandbox.submit(sleeper)
+        time.sleep(0.3)
+        started = time.monotonic()
+    assert time.monotonic() - started < 5
+    assert running.result().status == "infrastructure_error"
+    assert queued.cancelled()

@@ -12,6 +12,7 @@ import ast
 import atexit
 import importlib
 import json
+import mmap
 import os
 import random
 import site
@@ -33,17 +34,18 @@ PRELOAD = (
 
 
 def preload() -> None:
-    """Import PRELOAD, leaving out what this Python does not have."""
+    """Import PRELOAD, leaving out what this Python does not have, and make the standard streams."""
     for name in PRELOAD.split():
         try:
             importlib.import_module(name)
         except ImportError:
             continue
+    _make_streams()
     site.setquit()  # `exit` and `quit`; the rest of `site` is not wanted
 
 
-_reserve: list[bytearray] = []
-"""Memory (never touched, so it costs nothing) given back to report that there is none left."""
+_reserve: list[mmap.mmap] = []
+"""Address space, given back when there is no memory left to report just that."""
 
 
 class Results:
@@ -67,8 +69,8 @@ def run(request_descriptor: int, result_descriptor: int) -> None:
     with open(request_descriptor, "rb") as file:
         request = json.loads(file.read())
     results = Results(result_descriptor, request["nonce"])
-    flush = _output()
-    _reserve.append(bytearray(4 << 20))
+    streams = (sys.stdout, sys.stderr)
+    _reserve.append(mmap.mmap(-1, 4 << 20))
     random.seed(0)
     mode = request["mode"]
     try:
@@ -84,7 +86,7 @@ def run(request_descriptor: int, result_descriptor: int) -> None:
         results.put(end="error", error=describe(error), memory=isinstance(error, MemoryError))
         _print_traceback()
     finally:
-        flush()
+        _flush(streams)
 
 
 def _print_traceback() -> None:
@@ -163,21 +165,31 @@ def _module(name: str) -> types.ModuleType:
     return module
 
 
-def _output() -> Any:
-    """Fresh standard streams on descriptors 0 to 2; returns what flushes them whatever the program did."""
+def _make_streams() -> None:
+    """Standard streams that a child finds ready on its descriptors 0 to 2.
+
+    A stream notes what kind of file it is on, so they are made on the kinds that a child has.
+    """
+    saved = [os.dup(number) for number in range(3)]
+    reader, writer = os.pipe()
+    empty = os.memfd_create("empty")
+    for number, descriptor in enumerate((empty, writer, writer)):
+        os.dup2(descriptor, number)
     sys.stdin = sys.__stdin__ = _stream(0, "r", "surrogateescape")
     sys.stdout = sys.__stdout__ = _stream(1, "w", "backslashreplace")
     sys.stderr = sys.__stderr__ = _stream(2, "w", "backslashreplace")
-    own = (sys.stdout, sys.stderr)
+    for number, descriptor in enumerate(saved):
+        os.dup2(descriptor, number)
+    for descriptor in (*saved, reader, writer, empty):
+        os.close(descriptor)
 
-    def flush() -> None:
-        for stream in (sys.stdout, sys.stderr, *own):
-            try:
-                stream.flush()
-            except BaseException:
-                continue
 
-    return flush
+def _flush(streams: tuple[Any, ...]) -> None:
+    for stream in (sys.stdout, sys.stderr, *streams):
+        try:
+            stream.flush()
+        except BaseException:
+            continue
 
 
 def _stream(descriptor: int, mode: str, errors: str) -> Any:

@@ -69,10 +69,9 @@ def serve(channel: socket.socket, uid: int, gid: int) -> None:
         message, descriptors, _flags, _address = socket.recv_fds(channel, 65536, 8)
         if not message:
             return
-        order = json.loads(message)
         if not descriptors:
             continue  # a stop that came too late: its program has ended
-        report = _run(channel, order, descriptors, scratch, uid, gid, filter_)
+        report = _run(channel, json.loads(message), descriptors, scratch, uid, gid, filter_)
         channel.send(json.dumps(report).encode())
 
 

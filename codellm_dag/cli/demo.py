@@ -44,7 +44,7 @@ def demo(
 
     codellm-dag demo
 
-    codellm-dag demo --recipe tiny --set pretrained_checkpoint.learning_rate=0.002
+    codellm-dag demo --recipe tiny --set pretrained_checkpoint.optimizer.learning_rate=0.002
     """
     with session(store, as_json=as_json, debug=debug) as here:
         choice = choose(recipe, changes)
@@ -71,9 +71,9 @@ def _run(here: Session, choice: Choice, threads: int) -> None:
     if here.as_json:
         here.json(_json(here, choice, ended.run_id, ended.success, ended.problem, ended.done, seconds))
     elif ended.success:
-        _print(here, ended.done, seconds)
+        _print(here, choice, ended.done, seconds)
     else:
-        here.err.print(Text.assemble(("\nfailed", "bold red"), f": {ended.problem}"), soft_wrap=True)
+        here.err.print(Text.assemble(("\nerror", "bold red"), f": {ended.problem}"), soft_wrap=True)
         here.err.print(Text(f"The whole log: {ended.log}"), soft_wrap=True)
         here.err.print("What is finished is kept: the same command goes on from here.")
     if not ended.success:
@@ -104,11 +104,11 @@ def _json(
             for item in done
         ],
         "scores": [score_json(score, costs[score.fingerprint]) for score in scores],
-        "next": [command for command, _ in next_commands(scores)],
+        "next": [command for command, _ in next_commands(here, choice, scores)],
     }
 
 
-def _print(here: Session, done: list[Done], seconds: float) -> None:
+def _print(here: Session, choice: Choice, done: list[Done], seconds: float) -> None:
     scores = [score for score in list_scores(here.store) if score.current]
     computed = [item for item in done if item.action == "computed"]
     reused = [item for item in done if item.action == "reused"]
@@ -118,6 +118,6 @@ def _print(here: Session, done: list[Done], seconds: float) -> None:
         return
     here.out.print(leaderboard(scores))
     here.out.print("\n[bold]Try next[/]")
-    for command, why in next_commands(scores):
+    for command, why in next_commands(here, choice, scores):
         here.out.print(Text.assemble("  ", (command, "cyan")), soft_wrap=True)
         here.out.print(Text(f"    {why}", style="dim"), soft_wrap=True)

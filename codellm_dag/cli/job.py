@@ -6,6 +6,7 @@ the run stderr is a log file, and what a person shall see goes to a copy of the 
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import warnings
@@ -24,8 +25,10 @@ from codellm_dag.cli.session import make_console
 from codellm_dag.recipes.presets import PRESET_VARIABLE
 from codellm_dag.store import StoreError
 
+DEFINITIONS = "codellm_dag.definitions"
 JOB = "lifecycle"
 _KEPT_LOGS = 20
+_INTERRUPTED = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
 
 
 @dataclass
@@ -46,6 +49,7 @@ def run_lifecycle(store_url: str, choice: Choice, threads: int, state: Path, con
     os.environ[PRESET_VARIABLE] = choice.recipe
     ended = Ended(log=_log_file(state / "logs"))
     with _log_on_stderr(ended.log, console.file) as screen, StageProgress(make_console(screen)) as progress:
+        progress.wait_for("starting Dagster")
         try:
             _execute(ended, choice, threads, state, progress)
         except KeyboardInterrupt:
@@ -63,9 +67,7 @@ def _execute(ended: Ended, choice: Choice, threads: int, state: Path, progress: 
     home = ensure_dagster_home(Path(os.environ.get("DAGSTER_HOME") or state / "dagster"))
     os.environ["DAGSTER_HOME"] = str(home)
     warnings.simplefilter("ignore", dg.BetaWarning)
-    from codellm_dag.definitions import defs
-
-    job = defs.resolve_job_def(JOB)
+    job = importlib.import_module(DEFINITIONS).defs.resolve_job_def(JOB)
     with dg.DagsterInstance.get() as instance, observing(progress):
         try:
             result = job.execute_in_process(
@@ -76,7 +78,7 @@ def _execute(ended: Ended, choice: Choice, threads: int, state: Path, progress: 
             return
         ended.run_id, ended.success = result.run_id, result.success
         if not result.success:
-            ended.problem = _problem(result)
+            ended.problem, ended.interrupted = _problem(result)
 
 
 def _run_config(choice: Choice, threads: int) -> dict[str, Any]:
@@ -88,20 +90,19 @@ def _run_config(choice: Choice, threads: int) -> dict[str, Any]:
     return config
 
 
-def _problem(result: Any) -> str:
-    """What failed first: a step's own sentence, or a blocking check's."""
+def _problem(result: Any) -> tuple[str, bool]:
+    """What failed first, in a step's own words, and whether somebody stopped it."""
     for event in result.all_events:
         if event.is_step_failure:
-            error = event.step_failure_data.error
-            metadata = event.step_failure_data.user_failure_data
-            told = (
-                metadata.description if metadata and metadata.description else error.message if error else ""
-            )
-            return f"{event.step_key}: {told}".strip()
+            error, told = event.step_failure_data.error, event.step_failure_data.user_failure_data
+            if error and error.cls_name in _INTERRUPTED:
+                return "interrupted", True
+            words = told.description if told and told.description else error.message if error else "failed"
+            return words.strip(), False
     for event in result.all_events:
-        if event.is_failure or event.event_type_value == "PIPELINE_FAILURE":
-            return event.message or "the run failed"
-    return "the run failed"
+        if event.is_failure and event.message:
+            return event.message, False
+    return "the run failed", False
 
 
 @contextmanager

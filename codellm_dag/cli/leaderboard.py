@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 
 from rich import box
@@ -9,7 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from codellm_dag.cli import format as fmt
+from codellm_dag.cli.recipes import Choice, flat_fields
+from codellm_dag.cli.session import Session
 from codellm_dag.lineage.scores import Score
+from codellm_dag.recipes.presets import DEFAULT_PRESET
 
 
 def leaderboard(scores: Sequence[Score]) -> Table:
@@ -49,19 +53,28 @@ def _cell(score: Score | None, row: Sequence[Score]) -> Text:
     )
 
 
-def next_commands(scores: Sequence[Score]) -> list[tuple[str, str]]:
+def next_commands(here: Session, choice: Choice, scores: Sequence[Score]) -> list[tuple[str, str]]:
     """Three commands with a real score id, and what each does; none without scores."""
     if not scores:
         return []
     last = _last(scores)
+    recipe = "" if choice.recipe == DEFAULT_PRESET else f" --recipe {shlex.quote(choice.recipe)}"
+    knob = _another_learning_rate(choice)
     return [
-        (f"codellm-dag lineage {last.id}", "from the last number down to the source files"),
+        (here.command(f"lineage {last.id}"), "from the last number down to the source files"),
         (
-            f"codellm-dag demo --set sft_checkpoint.learning_rate=0.002 && codellm-dag diff {last.id}",
+            f"{here.command(f'demo{recipe} --set {knob}')} && {here.command(f'diff {last.id}')}",
             "change one knob, run what depends on it, and see what it did",
         ),
-        (f"codellm-dag reproduce {last.id}", "make the number again in an empty store: equal?"),
+        (here.command(f"reproduce {last.id}"), "make the number again in an empty store: equal?"),
     ]
+
+
+def _another_learning_rate(choice: Choice) -> str:
+    """Half the learning rate of the fine-tuning, as ``--set`` takes it."""
+    fields = flat_fields(choice.recipe_of("sft_checkpoint").model_dump(mode="json"))
+    name = next(field for field in fields if field.rpartition(".")[2] == "learning_rate")
+    return f"sft_checkpoint.{name}={fields[name] / 2:g}"
 
 
 def _last(scores: Sequence[Score]) -> Score:

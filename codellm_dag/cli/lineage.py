@@ -150,7 +150,7 @@ def _print_tree(here: Session, chosen: list[Score], root: Node, full: bool) -> N
     corpora = raw_corpora(root)
     if corpora:
         here.out.print(
-            f"Every source file and what became of it:  codellm-dag lineage {chosen[0].report_id} --files"
+            f"Every source file:  {here.command(f'lineage {chosen[0].report_id} --files')}", soft_wrap=True
         )
 
 

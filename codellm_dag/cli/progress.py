@@ -14,6 +14,7 @@ from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 from codellm_dag.cli import format as fmt
 from codellm_dag.cli.session import escape
@@ -22,7 +23,9 @@ from codellm_dag.lineage.graph import label
 
 _LINE_SECONDS = 15.0
 """How often a running stage gets a line where there are no bars."""
-_NAME_WIDTH = 32
+_WIDE = 96
+"""Columns from which there is room for everything."""
+_NAME_WIDTH, _NARROW_NAME_WIDTH = 36, 26
 
 
 @dataclass
@@ -55,6 +58,7 @@ class StageProgress:
         self.done: list[Done] = []
         self._running: dict[tuple[str, str | None], _Running] = {}
         self._reused: list[Done] = []
+        self._idle: TaskID | None = None
         self._bars = _bars(console) if console.is_terminal else None
 
     def __enter__(self) -> Self:
@@ -72,6 +76,9 @@ class StageProgress:
     def __call__(self, event: StageEvent) -> None:
         """Show one event."""
         key = (event.asset, event.partition)
+        if self._bars and self._idle is not None:
+            self._bars.remove_task(self._idle)
+            self._idle = None
         if event.type != "reused" or (self._reused and event.asset != self._reused[0].asset):
             self._flush()
         match event.type:
@@ -87,6 +94,11 @@ class StageProgress:
                 self._reused.append(Done(*key, "reused", event.message, 0.0))
             case "waiting" | "retrying":
                 self.say(f"[yellow]…[/] {escape(label(*key))}  {escape(event.message)}")
+
+    def wait_for(self, what: str) -> None:
+        """Show that something other than a stage goes on, until the first event."""
+        if self._bars:
+            self._idle = self._bars.add_task(what, total=None, amount="", rate="", eta="", note="")
 
     def say(self, line: str) -> None:
         """One line, with markup, above the bars."""
@@ -126,7 +138,7 @@ class StageProgress:
             self._bars.remove_task(running.task)
         reason = event.message if action == "failed" else running.event.message if running else ""
         if action == "failed":
-            reason = f"{event.label}: {reason}"
+            reason = "stopped" if event.label == "killed" else f"{event.label}: {reason}"
         done = Done(*key, action, reason, seconds)
         self.done.append(done)
         if self._tell_done or action == "failed":
@@ -146,12 +158,13 @@ class StageProgress:
         took = "" if first.action == "reused" else fmt.duration(first.seconds)
         count = f"{len(group)} partitions, " if len(group) > 1 else ""
         reason = first.reason.splitlines()[0] if first.reason else ""
-        told = f"{count}{first.action}: {reason}" if first.action != "failed" else f"failed, {reason}"
+        told = f"{count}{first.action}: {reason}"
         self.line(mark, name, took, told)
 
     def line(self, mark: str, name: str, took: str, told: str) -> None:
         """The line of something that is done; only `mark` has markup."""
-        self.say(f"{mark} {escape(f'{name:<{_NAME_WIDTH}}')} {took:>12}  [dim]{escape(told)}[/]")
+        width, time_width = (_NAME_WIDTH, 12) if self.console.width >= _WIDE else (_NARROW_NAME_WIDTH, 10)
+        self.say(f"{mark} {escape(f'{name:<{width}}')} {took:>{time_width}}  [dim]{escape(told)}[/]")
 
 
 class _Amount(TextColumn):
@@ -162,10 +175,11 @@ class _Amount(TextColumn):
 
 
 def _bars(console: Console) -> Progress:
-    wide = console.width >= 96
+    wide = console.width >= _WIDE
+    name = _NAME_WIDTH if wide else _NARROW_NAME_WIDTH
     columns = [
         SpinnerColumn(style="green"),
-        TextColumn("{task.description}", markup=False),
+        TextColumn("{task.description}", markup=False, table_column=Column(width=name)),
         BarColumn(bar_width=24 if wide else 12, complete_style="green", pulse_style="dim green"),
         _Amount("amount"),
         *([_Amount("rate")] if wide else []),
@@ -173,7 +187,9 @@ def _bars(console: Console) -> Progress:
         TimeElapsedColumn(),
         *([_Amount("note")] if console.width >= 120 else []),
     ]
-    return _OneLine(*columns, console=console, transient=True, refresh_per_second=5)
+    # Rich would catch what is printed to the standard streams; in a demo that is Dagster's log.
+    aside = {"redirect_stdout": False, "redirect_stderr": False}
+    return _OneLine(*columns, console=console, transient=True, refresh_per_second=5, **aside)
 
 
 class _OneLine(Progress):

@@ -97,7 +97,8 @@ def _parse(change: str) -> tuple[str, str, str]:
     asset, dot, name = target.strip().partition(".")
     if not equals or not dot or not name:
         raise InvalidRecipeError(
-            f"--set {change!r} is not asset.field=value; e.g. --set pretrained_checkpoint.learning_rate=0.002"
+            f"--set {change!r} is not asset.field=value; e.g. "
+            "--set pretrained_checkpoint.optimizer.learning_rate=0.002"
         )
     _known_asset(asset, f"--set {change}")
     return asset, name, value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import tempfile
 from typing import Annotated, Any
@@ -142,8 +143,9 @@ def _print(here: Session, chosen: list[Score], result: Reproduction, again: list
     if kept:
         here.out.print(Text(f"Kept in {kept}", style="dim"))
         if not result.equal and again:
+            words = f"diff {chosen[0].id} {again[0].report_id} --other-store {shlex.quote(kept)}"
             here.out.print(
-                f"Compare them:  codellm-dag diff {chosen[0].id} {again[0].report_id} --other-store {kept}",
+                f"Compare them:  {here.command(words)}",
                 soft_wrap=True,
             )
 

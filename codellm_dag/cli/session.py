@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -59,6 +60,12 @@ class Session:
     out: Console
     err: Console
     as_json: bool
+    store_words: str = ""
+    """`` --store …`` as it must be typed again to come to this store; empty where it need not be."""
+
+    def command(self, words: str) -> str:
+        """A command that a person can type as it stands."""
+        return f"codellm-dag {words}{self.store_words}"
 
     def json(self, values: Mapping[str, Any]) -> None:
         """Print the answer as JSON: sorted keys, strict, with the contract's version."""
@@ -78,7 +85,7 @@ def session(store: str, *, as_json: bool, debug: bool) -> Iterator[Session]:
     out = make_console(sys.stdout)
     err = make_console(sys.stderr)
     try:
-        yield Session(Store(store), out, err, as_json)
+        yield Session(Store(store), out, err, as_json, _store_words(store))
     except (*_WRONG_QUESTION, StoreError, StageFailedError) as error:
         if debug:
             raise
@@ -100,6 +107,11 @@ def session(store: str, *, as_json: bool, debug: bool) -> Iterator[Session]:
         told = f"{type(error).__name__}: {error} (not foreseen; the same command with --debug shows where)"
         _tell(RuntimeError(told), err, as_json)
         raise typer.Exit(NO) from None
+
+
+def _store_words(store: str) -> str:
+    known = os.environ.get(STORE_VARIABLE) or DEFAULT_STORE
+    return "" if store == known else f" --store {shlex.quote(store)}"
 
 
 def _tell(error: Exception, err: Console, as_json: bool) -> None:

@@ -13,11 +13,12 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "lineage"))
 
-from toys import STAGES
+from toy_life_cycle import STAGES
 from typer.testing import CliRunner
 
 from codellm_dag.cli.app import app
 from codellm_dag.launch import InlineLauncher
+from codellm_dag.recipes import presets
 from codellm_dag.stages import registry
 from codellm_dag.store import Store
 from tests.lineage.conftest import life_cycle, store, template
@@ -46,6 +47,8 @@ Cli = Callable[..., Answer]
 def cli(store: Store, monkeypatch: pytest.MonkeyPatch) -> Cli:
     """Run a command on `store`; never with colours, never with the reader's own settings."""
     monkeypatch.setattr(registry, "STAGES", STAGES)
+    monkeypatch.setattr(presets, "_FOLDER", Path(__file__).parent / "presets")
+    presets.run_config.cache_clear()
     monkeypatch.setattr("codellm_dag.lineage.reproduce.LocalLauncher", InlineLauncher)
     for name in ("COLUMNS", "FORCE_COLOR", "CODELLM_PRESET"):
         monkeypatch.delenv(name, raising=False)

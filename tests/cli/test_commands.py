@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from toys import LifeCycle
+from toy_life_cycle import LifeCycle
 
 from codellm_dag.store import Store
 from tests.cli.conftest import Cli
@@ -175,13 +175,13 @@ def test_reproduce_refuses_other_code(
 
     def other(*roots: str):
         found = real(*roots)
-        return type(found)("0" * 64, {**found.modules, "toy_stages.training": "0" * 64})
+        return type(found)("0" * 64, {**found.modules, "toy_life_stages.training": "0" * 64})
 
     monkeypatch.setattr(identity, "code_digest", other)
     answer = cli("reproduce", report)
     assert answer.code == 2
     assert "go on with --allow-different" in answer.err
-    assert "code: toy_stages.training changed" in answer.err
+    assert "code: toy_life_stages.training changed" in answer.err
 
 
 def test_why(cli: Cli, life_cycle: LifeCycle) -> None:

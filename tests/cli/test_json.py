@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from toys import LifeCycle
+from toy_life_cycle import LifeCycle
 
 from tests.cli.conftest import Cli
 

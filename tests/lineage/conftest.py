@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from toys import LifeCycle, write_sources
+from toy_life_cycle import LifeCycle, write_sources
 
 from codellm_dag.store import Store
 

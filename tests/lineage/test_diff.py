@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from toys import LifeCycle
+from toy_life_cycle import LifeCycle
 
 from codellm_dag.lineage.causes import Cause, differences
 from codellm_dag.lineage.diff import Difference, compare
@@ -121,7 +121,7 @@ def test_code_packages_and_machines(store: Store, life_cycle: LifeCycle) -> None
     other = _changed(root)
     found = compare(root, other)
     assert {(cause.kind, cause.field) for cause in found.causes} == {
-        ("code", "toy_stages.raw_corpus"),
+        ("code", "toy_life_stages.raw_corpus"),
         ("package", "pyarrow"),
         ("machine", "cpu_model"),
     }
@@ -144,7 +144,7 @@ def _changed(node: Node) -> Node:
     if node.artifact.stage == "raw_corpus":
         manifest = manifest.model_copy(
             update={
-                "code": {**manifest.code, "toy_stages.raw_corpus": "f" * 64},
+                "code": {**manifest.code, "toy_life_stages.raw_corpus": "f" * 64},
                 "identity": {**manifest.identity, "packages": {"pyarrow": "99.0"}},
                 "environment": manifest.environment.model_copy(
                     update={"cpu_model": "Abacus", "git_commit": "feedfacefeedface"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 
-from toys import LifeCycle
+from toy_life_cycle import LifeCycle
 
 from codellm_dag.lineage.cost import device_hours
 from codellm_dag.lineage.graph import ancestry, label, nodes, walk

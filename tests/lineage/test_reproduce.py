@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from toys import STAGES, LifeCycle
+from toy_life_cycle import STAGES, LifeCycle
 
 from codellm_dag.launch import InlineLauncher
 from codellm_dag.lineage.errors import DifferentSoftwareError, LineageError
@@ -94,10 +94,10 @@ def _follow(store: Store, artifact: Artifact, digest: str) -> None:
 
 def test_another_code_is_refused_by_name(store: Store, life_cycle: LifeCycle, empty: Store) -> None:
     root = ancestry(store, life_cycle.run()["pretrained"])
-    old = _with(root, "mixture", code={"toy_stages.mixture": "0" * 64})
+    old = _with(root, "mixture", code={"toy_life_stages.mixture": "0" * 64})
     with pytest.raises(DifferentSoftwareError, match="--allow-different") as caught:
         _reproduce(old, empty)
-    assert "code: toy_stages.mixture changed (mixture)" in caught.value.differences
+    assert "code: toy_life_stages.mixture changed (mixture)" in caught.value.differences
     assert list(empty.manifests()) == []
     allowed = _reproduce(old, empty, allow_different=True)
     assert allowed.equal

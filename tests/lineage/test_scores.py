@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from toys import LifeCycle
+from toy_life_cycle import LifeCycle
 
 from codellm_dag.lineage.errors import LineageError, UnknownScoreError
 from codellm_dag.lineage.scores import counterpart, find_scores, list_scores
@@ -92,7 +92,9 @@ def test_counterpart(store: Store, life_cycle: LifeCycle) -> None:
         counterpart(list_scores(store), only)
     life_cycle.run(sft_checkpoint={"steps": 11})
     newest = life_cycle.run(sft_checkpoint={"steps": 12})["sft"]
-    rows = {row.fingerprint: row for row in list_scores(store) if row.metric == "pass@1" and row.model == "sft"}
+    rows = {
+        row.fingerprint: row for row in list_scores(store) if row.metric == "pass@1" and row.model == "sft"
+    }
     middle = next(key for key in rows if key not in (oldest.fingerprint, newest.fingerprint))
     every = list_scores(store)
     assert counterpart(every, rows[oldest.fingerprint]).fingerprint == newest.fingerprint

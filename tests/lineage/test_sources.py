@@ -6,7 +6,7 @@ import hashlib
 import shutil
 
 import pytest
-from toys import LifeCycle
+from toy_life_cycle import LifeCycle
 
 from codellm_dag.lineage.errors import LineageError
 from codellm_dag.lineage.graph import ancestry

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from toys import LifeCycle
+from toy_life_cycle import LifeCycle
 
 from codellm_dag.launch import StageFailedError
 from codellm_dag.lineage.errors import LineageError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 
-from toys import LifeCycle
+from toy_life_cycle import LifeCycle
 
 from codellm_dag.lineage.verify import Checked, verify_all
 from codellm_dag.store import Store

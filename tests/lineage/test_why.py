@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from toys import STAGES, LifeCycle
+from toy_life_cycle import STAGES, LifeCycle
 
 from codellm_dag.lineage.errors import LineageError
 from codellm_dag.lineage.names import find_ref

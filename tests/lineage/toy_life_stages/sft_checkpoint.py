@@ -2,7 +2,7 @@
 
 import json
 
-from toy_stages.training import train
+from toy_life_stages.training import train
 
 
 def run(recipe, inputs, out, report):

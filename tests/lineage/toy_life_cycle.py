@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from toy_stages import recipes
+from toy_life_stages import recipes
 
 from codellm_dag.launch import InlineLauncher, Outcome, materialize
 from codellm_dag.stages.registry import Stage
@@ -15,7 +15,7 @@ from codellm_dag.store import Artifact, Store
 
 
 def _stage(name: str, kind: str, recipe: str, slots: dict[str, str], packages: tuple[str, ...] = ()) -> Stage:
-    return Stage(name, kind, f"toy_stages.{name}", f"toy_stages.recipes:{recipe}", slots, packages)
+    return Stage(name, kind, f"toy_life_stages.{name}", f"toy_life_stages.recipes:{recipe}", slots, packages)
 
 
 STAGES: Mapping[str, Stage] = {

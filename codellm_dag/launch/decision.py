@@ -54,8 +54,8 @@ def explain(
         return _decision(action, identity.stage, asset, partition, identity.fingerprint, [reason], previous)
     reasons, changes = _compare(store, identity, previous)
     if isinstance(found, Hit):
-        made_by = found.artifact.label
-        reasons.append(f"the same computation was done before, as {made_by}")
+        differs = reasons if previous is not None else []
+        reasons = [f"the same computation was done before, as {found.artifact.label}", *differs]
     elif found.damaged:
         reasons.append(found.reason)
     return _decision(

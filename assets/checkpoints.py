@@ -10,7 +10,7 @@ from resources.io_manager import Artifacts
 _MODEL_KINDS = {"huggingface", "pytorch"}
 
 
-@stage_asset(group="checkpoints", owner="team:models", kinds=_MODEL_KINDS, model="pretrained")
+@stage_asset(group="checkpoints", owner="team:models", kinds=_MODEL_KINDS, model="pretrained", verify=True)
 def pretrained_checkpoint(tokenizer: Artifact, token_shards: Artifacts) -> Inputs:
     """A Llama-style model trained from scratch on the shards of all languages."""
     return {"tokenizer": tokenizer, **many("shards", token_shards)}
@@ -22,7 +22,9 @@ def sft_data(benchmark_problems: Artifacts) -> Inputs:
     return many("benchmark", benchmark_problems)
 
 
-@stage_asset(group="checkpoints", owner="team:models", kinds=_MODEL_KINDS, partitions=TRIALS, model="sft")
+@stage_asset(
+    group="checkpoints", owner="team:models", kinds=_MODEL_KINDS, partitions=TRIALS, model="sft", verify=True
+)
 def sft_checkpoint(pretrained_checkpoint: Artifact, tokenizer: Artifact, sft_data: Artifact) -> Inputs:
     """The pretrained model fine-tuned on chat examples. A trial's key is its change, e.g. `epochs=2`."""
     return {"checkpoint": pretrained_checkpoint, "tokenizer": tokenizer, "data": sft_data}

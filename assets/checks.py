@@ -18,7 +18,6 @@ from codellm_dag.store import Artifact, Store
 from resources.io_manager import Artifacts
 from resources.keys import store_key
 
-_VERIFIED = ("mixture", "pretrained_checkpoint", "sft_checkpoint", "rl_policy", "leaderboard")
 _MOST_ERRORS = 0.05  # samples without a verdict, as a share of those with one
 _EDGE = 0.1  # share of a loss curve that counts as its beginning, and as its end
 
@@ -80,32 +79,6 @@ def intervals_hold_their_values(
     }
     problems = [f"{name}: {problem}" for name, score in scores.items() for problem in score_problems(score)]
     return _result(problems, f"{len(scores)} scores")
-
-
-def _verify_check(asset: str) -> dg.AssetChecksDefinition:
-    """The check that an asset's files are still those that were committed."""
-
-    @dg.asset_check(
-        asset=asset,
-        name="is_whole",
-        description="Every file, hashed again, has the digest that was committed.",
-        blocking=True,
-        required_resource_keys={"store"},
-    )
-    def check(context: dg.AssetCheckExecutionContext, artifacts: Any) -> dg.AssetCheckResult:
-        store: Store = context.resources.store.open()
-        given = _of_this_run(context, artifacts if isinstance(artifacts, dict) else {"": artifacts})
-        problems = [
-            f"{artifact.label}: {bad.path} {bad.problem}"
-            for artifact in given.values()
-            for bad in store.verify(artifact)
-        ]
-        return _result(problems, f"{len(given)} artifacts")
-
-    return check
-
-
-whole_checks = [_verify_check(asset) for asset in _VERIFIED]
 
 
 def loss_problems(series: Sequence[tuple[int, float | None]]) -> list[str]:

@@ -30,7 +30,7 @@ def clean_corpus(raw_corpus: Artifacts, benchmark_problems: Artifacts) -> Reques
     return {language: {"corpus": corpus, **benchmarks} for language, corpus in raw_corpus.items()}
 
 
-@stage_asset(group="corpora", owner="team:data", kinds={"parquet"})
+@stage_asset(group="corpora", owner="team:data", kinds={"parquet"}, verify=True)
 def mixture(clean_corpus: Artifacts) -> Inputs:
     """The languages weighted into one training corpus, with documents held out by hash."""
     return many("corpus", clean_corpus)

@@ -69,7 +69,7 @@ def _score_plots(folder: Path) -> dict[str, dg.MetadataValue | None]:
     return {f"scores: {name}": image(plot, name) for name, plot in plots.items() if plot}
 
 
-@stage_asset(group="evals", owner="team:evals", kinds={"json"}, show=_score_plots)
+@stage_asset(group="evals", owner="team:evals", kinds={"json"}, show=_score_plots, verify=True)
 def leaderboard(eval_report: Artifacts) -> Inputs:
     """All scores in one table."""
     return many("report", eval_report)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -17,6 +17,7 @@ from resources.keys import dagster_key
 from resources.observers import notify
 
 _LOG_SECONDS = 15.0
+IS_WHOLE = "is_whole"
 
 
 def log_partition(
@@ -65,11 +66,12 @@ def materialization(
     """The materialization of the whole asset, or of the run's one partition, with what is handed on."""
     store: Store = context.resources.store.open()
     artifacts = {key: outcome.artifact for key, outcome in outcomes.items()}
+    checks = [is_whole(store, outcomes.values())] if plan.verify else []
     if plan.partitions is None:
-        return _one(plan, store, outcomes[""], artifacts[""])
+        return _one(plan, store, outcomes[""], artifacts[""], checks)
     if context.has_partition_key:
         (outcome,) = outcomes.values()
-        return _one(plan, store, outcome, artifacts)
+        return _one(plan, store, outcome, artifacts, checks)
     shown = summary_metadata({key: (outcome.manifest, outcome.decision) for key, outcome in outcomes.items()})
     if len(outcomes) == 1:
         shown |= _metadata(plan, store, *outcomes.values())
@@ -77,14 +79,40 @@ def materialization(
         lines = [f"- **{key}**: {reason}" for key, reason in left_out.items()]
         shown["left out"] = dg.MetadataValue.md("\n".join(lines))
     contents = digest({key: artifact.content_digest for key, artifact in artifacts.items()})
-    return dg.MaterializeResult(value=artifacts, metadata=shown, data_version=dg.DataVersion(contents))
+    return dg.MaterializeResult(
+        value=artifacts, metadata=shown, data_version=dg.DataVersion(contents), check_results=checks
+    )
 
 
-def _one(plan: Plan, store: Store, outcome: Outcome, value: Artifact | Artifacts) -> dg.MaterializeResult:
+def _one(
+    plan: Plan,
+    store: Store,
+    outcome: Outcome,
+    value: Artifact | Artifacts,
+    checks: Sequence[dg.AssetCheckResult],
+) -> dg.MaterializeResult:
     return dg.MaterializeResult(
         value=value,
         metadata=_metadata(plan, store, outcome),
         data_version=dg.DataVersion(outcome.artifact.content_digest),
+        check_results=checks,
+    )
+
+
+def is_whole(store: Store, outcomes: Iterable[Outcome]) -> dg.AssetCheckResult:
+    """The check of this name: every file of what was reused, hashed again, is as it was committed.
+
+    What was computed just now was hashed just now.
+    """
+    reused = [outcome.artifact for outcome in outcomes if outcome.decision.action == "reused"]
+    problems = [
+        f"{artifact.label}: {bad.path} {bad.problem}" for artifact in reused for bad in store.verify(artifact)
+    ]
+    return dg.AssetCheckResult(
+        check_name=IS_WHOLE,
+        passed=not problems,
+        description="; ".join(problems[:3]) or None,
+        metadata={"hashed again": len(reused)},
     )
 
 
@@ -107,7 +135,7 @@ class Listener:
     def __call__(self, event: StageEvent) -> None:
         """Take one event."""
         notify(event)
-        if event.type in ("waiting", "started", "reused", "retrying", "finished"):
+        if event.type in ("waiting", "started", "retrying", "finished"):
             self._log.info(f"{event.title}: {event.type}: {event.message}")
         elif event.type == "progress" and time.monotonic() - self._said_at >= _LOG_SECONDS:
             self._said_at = time.monotonic()

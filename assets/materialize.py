@@ -32,13 +32,12 @@ def run_stage(
     context: dg.AssetExecutionContext, plan: Plan, inputs: Mapping[str, Artifact | Artifacts]
 ) -> dg.MaterializeResult:
     """Materialize the partitions of this run (all, if it has none). Raises Failure with one sentence."""
-    register_trials(context.instance, [BASE_TRIAL])  # so that the UI offers it before the first run
     try:
         check_run_config(context.run.run_config)
         requests = _requests(context, plan, inputs)
         recipe = plan.stage.recipe_class().parse(context.op_execution_context.op_config)
         recipes, left_out = _recipes(context, plan, recipe, requests)
-        outcomes = _outcomes(context, plan, recipes, requests, provenance_tags(context, inputs))
+        outcomes = _outcomes(context, plan, recipes, requests, inputs)
     except StageFailedError as error:
         raise dg.Failure(
             description=str(error),
@@ -96,13 +95,15 @@ def _outcomes(
     plan: Plan,
     recipes: Mapping[str, Recipe],
     requests: Requests,
-    provenance: Mapping[str, str],
+    upstream: Iterable[str],
 ) -> dict[str, Outcome]:
-    """Get the artifacts, one after the other."""
+    """Get the artifacts, one after the other; in a run of all partitions, log each as it comes."""
+    spans = plan.partitions is not None and not context.has_partition_key
+    provenance = provenance_tags(context, upstream) if spans else {}
     outcomes = {}
     for key, recipe in recipes.items():
         outcomes[key] = _outcome(context, plan, key, recipe, requests[key])
-        if plan.partitions is not None and not context.has_partition_key:
+        if spans:
             log_partition(context, plan, key, outcomes[key], provenance)
     return outcomes
 
@@ -126,9 +127,9 @@ def _outcome(
 
 
 def _register(context: dg.AssetExecutionContext, plan: Plan, keys: Iterable[str]) -> None:
-    """Make the models that were made known to Dagster, to be evaluated from the UI."""
+    """Make the models that were made known to Dagster, to be evaluated from the UI, and the base trial."""
     if plan.model is None:
         return
     trials = list(keys) if plan.partitions is TRIALS else [BASE_TRIAL]
-    register_trials(context.instance, trials)
+    register_trials(context.instance, [BASE_TRIAL, *trials])
     register_models(context.instance, [model_key(plan.model, trial) for trial in trials])

@@ -91,5 +91,11 @@ def register_models(instance: dg.DagsterInstance, models: Iterable[str]) -> None
 
 
 def _add(instance: dg.DagsterInstance, partitions: dg.DynamicPartitionsDefinition, keys: list[str]) -> None:
-    if partitions.name and keys:
-        instance.add_dynamic_partitions(partitions.name, keys)
+    name = partitions.name or ""
+    missing = [key for key in dict.fromkeys(keys) if not instance.has_dynamic_partition(name, key)]
+    try:
+        if missing:
+            instance.add_dynamic_partitions(name, missing)
+    except Exception:  # the storage's own kind of "already there": another run was faster
+        if not all(instance.has_dynamic_partition(name, key) for key in missing):
+            raise

@@ -29,4 +29,5 @@ class Plan:
     prepare: Callable[[Any, str], Recipe]
     model: str | None
     show: Callable[[Path], Mapping[str, Any]] | None
+    verify: bool
     takes_context: bool

@@ -23,6 +23,7 @@ def rl_problems(benchmark_problems: Artifacts) -> Inputs:
     partitions=TRIALS,
     model="rl",
     mappings={"sft_checkpoint": dg.SpecificPartitionsPartitionMapping([BASE_TRIAL])},
+    verify=True,
 )
 def rl_policy(sft_checkpoint: Artifacts, tokenizer: Artifact, rl_problems: Artifact) -> Inputs:
     """The fine-tuned model (its base trial) improved by rewards from sandboxed tests."""

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import dagster as dg
 
 from assets.config import asset_recipe_default, config_schema
+from assets.events import IS_WHOLE
 from assets.materialize import run_stage
 from assets.partitions import TRIALS, trial_recipe
 from assets.plan import Inputs, Plan, Requests
@@ -24,6 +25,14 @@ from codellm_dag.store import Artifact, code_digest
 from resources.io_manager import PARTITIONED, Artifacts
 
 __all__ = ["Inputs", "Requests", "input_keys", "many", "partition_of", "recipe_of", "stage_asset"]
+
+_ARTIFACTS = dg.DagsterType(
+    name="Artifacts",
+    description="A reference to an artifact, or references by partition.",
+    type_check_fn=lambda _, __: True,
+)
+"""Without a type of its own, Dagster takes an asset with checks for one that hands on nothing."""
+_WHOLE = "Every file of a reused artifact, hashed again, has the digest that was committed."
 
 R = TypeVar("R", bound=Recipe)
 Prepare = Callable[[Any, str], Recipe]
@@ -39,15 +48,17 @@ def stage_asset(
     prepare: Prepare | None = None,
     model: str | None = None,
     show: Callable[[Path], Mapping[str, Any]] | None = None,
+    verify: bool = False,
     stage: Stage | None = None,
 ) -> Callable[[Callable[..., Inputs | Requests]], dg.AssetsDefinition]:
     """Make the decorated function the asset of the stage with its name.
 
-    `mappings` are partition mappings of upstream assets that differ from Dagster's default. `prepare` makes
-    the recipe of one partition (default: the trial's changes, or ``recipe.for_partition``). `model`: what the
-    asset makes is a model of this name, to be evaluated. `show`: from the artifact's folder to metadata that
-    its manifest does not hold. `stage`: the stage, if not the registry's of that
-    name.
+    - `mappings`: partition mappings of upstream assets that differ from Dagster's default
+    - `prepare`: the recipe of one partition (default: the trial's changes, or ``recipe.for_partition``)
+    - `model`: what the asset makes is a model of this name, to be evaluated
+    - `show`: from the artifact's folder to metadata that its manifest does not hold
+    - `verify`: hash what is reused again, as the blocking check is_whole
+    - `stage`: the stage, if not the registry's of that name
     """
 
     def decorate(body: Callable[..., Inputs | Requests]) -> dg.AssetsDefinition:
@@ -60,6 +71,7 @@ def stage_asset(
             prepare=prepare or _default_prepare(partitions),
             model=model,
             show=show,
+            verify=verify,
             takes_context="context" in parameters,
         )
 
@@ -87,9 +99,13 @@ def stage_asset(
                 if name != "context"
             },
             partitions_def=partitions,
+            check_specs=[dg.AssetCheckSpec(IS_WHOLE, asset=row.name, description=_WHOLE, blocking=True)]
+            if verify
+            else None,
             config_schema=config_schema(asset_recipe_default(row)),
             required_resource_keys={"store", "launcher"},
             io_manager_key="artifacts",
+            dagster_type=_ARTIFACTS,
             code_version=code_digest(row.module).digest[:16],
         )(compute)
 

@@ -36,8 +36,9 @@ def snapshot() -> dict[str, Any]:
     """Everything about the code location that a person would notice if it changed."""
     specs = {spec.key.to_user_string(): spec for spec in defs.resolve_all_asset_specs()}
     checks: dict[str, dict[str, bool]] = {}
-    for checks_def in defs.asset_checks or []:
-        for check in checks_def.check_specs:
+    for holder in [*(defs.asset_checks or []), *(defs.assets or [])]:
+        assert isinstance(holder, dg.AssetsDefinition)
+        for check in holder.check_specs:
             checks.setdefault(check.asset_key.to_user_string(), {})[check.name] = check.blocking
     assets = {
         name: {

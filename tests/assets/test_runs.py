@@ -188,3 +188,24 @@ def test_a_stage_in_a_process_of_its_own_gives_the_same(toys):
     assert toys.text("total") == "9"
     assert toys.run("total").success
     assert toys.store.refs.artifact("total") == before
+
+
+def test_a_damaged_artifact_that_is_reused_stops_what_is_below(toys):
+    toys.run_whole()
+    artifact = toys.store.refs.artifact("total")
+    path = toys.store.local_path(artifact) / "number.txt"
+    path.chmod(0o644)
+    path.write_text("9")  # as many bytes as before, so that only a hash can tell
+    result = toys.run_whole()
+    assert not result.success
+    (check,) = result.get_asset_check_evaluations()
+    assert (check.check_name, check.passed) == ("is_whole", False)
+    assert check.description.startswith("total: number.txt ")
+    skipped = {event.step_key for event in result.all_events if event.is_step_skipped}
+    assert "scaled" not in {event.step_key for event in result.all_events if event.is_step_start} | skipped
+
+
+def test_what_is_whole_passes(toys):
+    toys.run_whole()
+    (check,) = toys.run_whole().get_asset_check_evaluations()
+    assert (check.check_name, check.passed, check.metadata["hashed again"].value) == ("is_whole", True, 1)

@@ -36,7 +36,11 @@ def number(context):
 
 
 @stage_asset(
-    group="toys", owner="team:data", kinds=(), stage=_stage("total", "corpus", {"number/*": "corpus"})
+    group="toys",
+    owner="team:data",
+    kinds=(),
+    verify=True,
+    stage=_stage("total", "corpus", {"number/*": "corpus"}),
 )
 def total(number):
     """Their sum."""

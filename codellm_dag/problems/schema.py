@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from codellm_dag.sandbox.judge import Comparison
+from codellm_dag.sandbox.compare import Comparison
 
 PROBLEMS_FILE = "problems.jsonl"
 """Name of the file in an artifact of kind ``problems``."""

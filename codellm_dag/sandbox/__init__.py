@@ -6,10 +6,10 @@ Importing this package loads no heavy library.
 """
 
 from codellm_dag.sandbox.asserts import Conversion, convert_asserts
+from codellm_dag.sandbox.compare import Comparison
 from codellm_dag.sandbox.decode import InvalidValueError, from_literal, to_literal
 from codellm_dag.sandbox.errors import SandboxError, SandboxUnavailableError
 from codellm_dag.sandbox.judge import (
-    Comparison,
     Judgement,
     Test,
     Verdict,

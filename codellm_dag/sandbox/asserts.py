@@ -17,6 +17,7 @@ from codellm_dag.sandbox.decode import InvalidValueError, to_literal
 from codellm_dag.sandbox.inside.values import UnsupportedValueError, encode
 from codellm_dag.sandbox.judge import VIEWS, Test
 from codellm_dag.sandbox.literals import NotConstantError, bind, fold
+from codellm_dag.sandbox.predicates import close_over, free_names, substitute
 from codellm_dag.sandbox.programs import Call
 from codellm_dag.sandbox.shapes import Shape, UnknownShapeError, mentions, recognise, repeats
 
@@ -101,6 +102,8 @@ class _Converter:
         self.callee = callee
         self.entry_point = entry_point
         self.tests: list[Test] = []
+        self.results: dict[str, ast.expr] = {}
+        """Names that hold what a call of the callee gave."""
         self.dropped = 0
 
     def block(self, statements: list[ast.stmt], names: dict[str, Any]) -> list[ast.stmt]:
@@ -114,6 +117,7 @@ class _Converter:
                 del self.tests[tests:]
                 self.dropped = dropped
                 _forget(statement, names)
+                _forget(statement, self.results)
                 stays = True
             if stays:
                 rest.append(statement)
@@ -125,7 +129,13 @@ class _Converter:
             case ast.Assert():
                 self._assertion(statement.test, names)
                 return False
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.Call() as called) if mentions(
+                called, self.callee
+            ):
+                self._keep_result(name, called, names)
+                return True
             case ast.Assign(targets=[target]):
+                _forget(statement, self.results)
                 names |= bind(target, fold(statement.value, names))
                 return True
             case ast.For(orelse=[]) if _has_assert(statement):
@@ -138,6 +148,7 @@ class _Converter:
             ):
                 return False
         _forget(statement, names)
+        _forget(statement, self.results)
         return True
 
     def _loop(self, loop: ast.For, names: dict[str, Any]) -> None:
@@ -151,7 +162,18 @@ class _Converter:
         names.clear()
         names |= inner
 
+    def _keep_result(self, name: str, called: ast.Call, names: dict[str, Any]) -> None:
+        """``y = candidate(constants…)``: from here on y stands for that call."""
+        (shape,) = recognise(called, self.callee)
+        if shape.comparison != "truthy":
+            raise _CannotConvertError
+        call = self._call(shape.call, names)
+        source = f"{self.callee}({', '.join([*call.args, *(f'{k}={v}' for k, v in call.kwargs.items())])})"
+        names.pop(name, None)
+        self.results[name] = ast.parse(source, mode="eval").body
+
     def _assertion(self, test: ast.expr, names: dict[str, Any]) -> None:
+        test = substitute(test, self.results)
         if mentions(test, self.callee):
             self.tests += [self._test(shape, names) for shape in recognise(test, self.callee)]
         elif fold(test, names):
@@ -160,13 +182,20 @@ class _Converter:
             raise _CannotConvertError  # it fails for everyone; let the sandbox say so
 
     def _test(self, shape: Shape, names: dict[str, Any]) -> Test:
-        arguments = fold(ast.Tuple(shape.call.args, ast.Load()), names)
-        keywords = {str(keyword.arg): literal(fold(keyword.value, names)) for keyword in shape.call.keywords}
-        call = Call(self.entry_point, tuple(literal(argument) for argument in arguments), keywords)
+        call = self._call(shape.call, names)
         if repeats(shape, self.entry_point):
             return Test(call, "None", "any")
+        if shape.comparison == "holds":
+            free = free_names(shape.expected) & names.keys()
+            known = {name: literal(names[name]) for name in free}
+            return Test(call, close_over(shape.expected, known), "holds")
         tolerance = 0.0 if shape.tolerance is None else float(fold(shape.tolerance, names))
         return make_test(call, fold(shape.expected, names), shape, tolerance)
+
+    def _call(self, node: ast.Call, names: dict[str, Any]) -> Call:
+        arguments = fold(ast.Tuple(node.args, ast.Load()), names)
+        keywords = {str(keyword.arg): literal(fold(keyword.value, names)) for keyword in node.keywords}
+        return Call(self.entry_point, tuple(literal(argument) for argument in arguments), keywords)
 
 
 def make_test(call: Call, expected: Any, shape: Shape, tolerance: float) -> Test:

@@ -40,7 +40,65 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "reversed": lambda a: list(reversed(a)), "round": round, "set": set, "sorted": sorted, "str": str,
     "sum": sum, "tuple": tuple, "zip": lambda *a: list(zip(*a, strict=False)),
 }  # fmt: skip
-_CONSTANTS = {"math.pi": math.pi, "math.e": math.e, "math.inf": math.inf, "math.nan": math.nan}
+_FUNCTIONS |= {
+    f"math.{name}": getattr(math, name)
+    for name in [
+        "ceil",
+        "cos",
+        "exp",
+        "fabs",
+        "floor",
+        "fmod",
+        "gcd",
+        "hypot",
+        "isclose",
+        "isfinite",
+        "isinf",
+        "isnan",
+        "log",
+        "log10",
+        "log2",
+        "pow",
+        "sin",
+        "sqrt",
+        "tan",
+        "trunc",
+    ]
+}
+_FUNCTIONS["isinstance"] = isinstance
+_TYPES = {kind.__name__: kind for kind in (bool, int, float, complex, str, list, tuple, dict, set, frozenset)}
+_CONSTANTS = {
+    "math.pi": math.pi, "math.e": math.e, "math.inf": math.inf, "math.nan": math.nan,
+    "inf": math.inf, "nan": math.nan,
+}  # fmt: skip
+
+
+def is_known(name: str) -> bool:
+    """Whether a (dotted) name means something in every expression."""
+    return name in _FUNCTIONS or name in _CONSTANTS
+
+
+def is_supported(node: ast.expr) -> bool:
+    """Whether an expression is of parts that can be folded once its names are known."""
+    for part in ast.walk(node):
+        if isinstance(part, ast.expr) and not hasattr(_Folder, f"_{type(part).__name__.lower()}"):
+            return False
+        if isinstance(part, ast.Call) and not is_known(ast.unparse(part.func)):
+            return False
+        if isinstance(part, ast.Compare) and not _compares_values(part):
+            return False
+        if isinstance(part, ast.Attribute) and not is_known(ast.unparse(part)):
+            return False
+    return True
+
+
+def _compares_values(node: ast.Compare) -> bool:
+    """Identity means something for values only where there is one object of a value."""
+    return all(
+        not isinstance(kind, (ast.Is, ast.IsNot))
+        or (isinstance(other, ast.Constant) and other.value in (None, True, False))
+        for kind, other in zip(node.ops, node.comparators, strict=True)
+    )
 
 
 def fold(node: ast.expr, names: Mapping[str, Any]) -> Any:
@@ -71,15 +129,19 @@ class _Folder:
         return node.value
 
     def _name(self, node: ast.Name) -> Any:
-        if node.id not in self.names:
-            raise NotConstantError(f"{node.id} is not known")
-        return self.names[node.id]
+        for known in (self.names, _CONSTANTS, _TYPES):
+            if node.id in known:
+                return known[node.id]
+        raise NotConstantError(f"{node.id} is not known")
 
     def _attribute(self, node: ast.Attribute) -> Any:
         dotted = ast.unparse(node)
         if dotted not in _CONSTANTS:
             raise NotConstantError(f"{dotted} is not known")
         return _CONSTANTS[dotted]
+
+    def _starred(self, node: ast.Starred) -> Any:
+        raise NotConstantError(f"{ast.unparse(node)} stands alone")
 
     def _list(self, node: ast.List) -> list[Any]:
         return list(self._items(node.elts))
@@ -143,8 +205,8 @@ class _Folder:
         return slice(*(part and self.value(part) for part in (node.lower, node.upper, node.step)))
 
     def _call(self, node: ast.Call) -> Any:
-        name = node.func.id if isinstance(node.func, ast.Name) else ""
-        if name not in _FUNCTIONS or name in self.names:
+        name = ast.unparse(node.func) if isinstance(node.func, (ast.Name, ast.Attribute)) else ""
+        if name not in _FUNCTIONS or name.partition(".")[0] in self.names:
             raise NotConstantError(f"{ast.unparse(node)[:80]} is not constant")
         keywords = {keyword.arg: self.value(keyword.value) for keyword in node.keywords if keyword.arg}
         return _FUNCTIONS[name](*self._items(node.args), **keywords)

@@ -7,9 +7,12 @@ constants, `recorded.py` has them evaluated in a run of the reference solution.
 from __future__ import annotations
 
 import ast
+import copy
 from dataclasses import dataclass
 
-from codellm_dag.sandbox.judge import VIEWS, Comparison
+from codellm_dag.sandbox.compare import Comparison
+from codellm_dag.sandbox.judge import VIEWS
+from codellm_dag.sandbox.predicates import OUTPUT
 
 _VIEWS: dict[str, Comparison] = {
     "tuple": "equal_as_tuple",
@@ -27,7 +30,10 @@ class UnknownShapeError(ValueError):
 
 @dataclass(frozen=True)
 class Shape:
-    """One comparison of a call: expressions still to be evaluated."""
+    """One comparison of a call: expressions still to be evaluated.
+
+    For ``holds``, `expected` is the predicate itself, over ``output`` and whatever names the test has.
+    """
 
     call: ast.Call
     expected: ast.expr
@@ -51,18 +57,48 @@ def repeats(shape: Shape, entry_point: str) -> bool:
 
 def recognise(test: ast.expr, callee: str) -> list[Shape]:
     """The shapes in an asserted expression about calls of `callee`. Raises UnknownShapeError."""
+    if isinstance(test, ast.BoolOp) and isinstance(test.op, ast.And):
+        return [shape for part in test.values for shape in recognise(part, callee)]
+    try:
+        return [_special(test, callee)]
+    except UnknownShapeError:
+        return [_predicate(test, callee)]
+
+
+def _predicate(test: ast.expr, callee: str) -> Shape:
+    """Any expression with one call of the callee, which may stand in it more than once."""
+    replacement = _CallsByOutput(callee)
+    predicate = replacement.visit(copy.deepcopy(test))
+    if len(replacement.calls) != 1 or mentions(predicate, callee) or mentions(test, OUTPUT):
+        raise UnknownShapeError(ast.unparse(test)[:80])
+    (call,) = replacement.calls.values()
+    return Shape(call, predicate, "holds")
+
+
+class _CallsByOutput(ast.NodeTransformer):
+    def __init__(self, callee: str) -> None:
+        self.callee = callee
+        self.calls: dict[str, ast.Call] = {}
+
+    def visit_Call(self, node: ast.Call) -> ast.expr:
+        try:
+            self.calls[ast.unparse(node)] = _call(node, self.callee)
+        except UnknownShapeError:
+            return self.generic_visit(node)  # type: ignore[return-value]
+        return ast.Name(OUTPUT, ast.Load())
+
+
+def _special(test: ast.expr, callee: str) -> Shape:
     match test:
-        case ast.BoolOp(op=ast.And(), values=parts):
-            return [shape for part in parts for shape in recognise(part, callee)]
         case ast.Compare(left=left, ops=[op], comparators=[right]):
-            return [_comparison(left, op, right, callee)]
+            return _comparison(left, op, right, callee)
         case ast.UnaryOp(op=ast.Not(), operand=operand):
-            return [Shape(_call(operand, callee), ast.Constant(False), "falsy")]
+            return Shape(_call(operand, callee), ast.Constant(False), "falsy")
         case ast.Call(func=function, args=[one, two], keywords=keywords) if (
             _dotted(function) == "math.isclose"
         ):
-            return [_isclose(one, two, keywords, callee)]
-    return [Shape(_call(test, callee), ast.Constant(True), "truthy")]
+            return _isclose(one, two, keywords, callee)
+    return Shape(_call(test, callee), ast.Constant(True), "truthy")
 
 
 def mentions(node: ast.AST, callee: str) -> bool:

@@ -85,6 +85,14 @@ def test_not_equal(got: Any, expected: str) -> None:
         ([2, 1, 1], "(1, 1.0, 2)", "equal_sorted", 0, True), ("ab", "['b', 'a']", "equal_as_set", 0, True),
         (5, "(5,)", "equal_as_tuple", 0, False), ({"a": 1}, "['a']", "equal_as_list", 0, True),
         ("anything", "None", "any", 0, True),
+        (3, "output > 2", "holds", 0, True), (2, "output > 2", "holds", 0, False),
+        ("3", "output > 2", "holds", 0, False),
+        ([1, 2], "len(output) == 2 and sum(output) == 3", "holds", 0, True),
+        (0.5, "math.fabs(math.pow(output, 2) - 0.25) < 1e-9", "holds", 0, True),
+        (5, "[output for i in range(10 ** 9)]", "holds", 0, False),
+        (5, "output.real == 5", "holds", 0, False), (5, "open('/etc/passwd')", "holds", 0, False),
+        (10**6, "9 ** output", "holds", 0, False), ("x" * 100, "output * 10 ** 9", "holds", 0, False),
+        (5, "output >", "holds", 0, False),
     ],
 )  # fmt: skip
 def test_other_comparisons(got: Any, expected: str, comparison: Any, tolerance: float, met: bool) -> None:
@@ -116,6 +124,7 @@ def test_colliding_numbers_are_compared_in_good_time() -> None:
     colliding = [k * (2**61 - 1) for k in range(1, 20_000)]
     listed = encode(colliding).replace('"t":"list"', '"t":"set"')
     assert not meets(Output("value", listed), Test(Call("f"), "{1}"))
+    assert not meets(Output("value", encode(colliding * 2)), Test(Call("f"), "len(set(output)) > 0", "holds"))
 
 
 def test_bad_tests_are_errors_not_failures() -> None:

@@ -24,7 +24,7 @@ from codellm_dag.sandbox.asserts import (
 from codellm_dag.sandbox.decode import parse, to_python
 from codellm_dag.sandbox.inside.values import UnsupportedValueError
 from codellm_dag.sandbox.judge import Test, calls_for, judge_each
-from codellm_dag.sandbox.literals import NotConstantError
+from codellm_dag.sandbox.literals import NotConstantError, is_supported
 from codellm_dag.sandbox.pool import Sandbox
 from codellm_dag.sandbox.predicates import OUTPUT, close_over, free_names, inline, substitute
 from codellm_dag.sandbox.programs import Call, Limits, Program
@@ -126,21 +126,27 @@ class _Recorder(ast.NodeTransformer):
         if not mentions(test, self.callee):
             return node
         try:
-            shapes = recognise(test, self.callee)
+            shapes = [self._with_helpers(shape) for shape in recognise(test, self.callee)]
         except UnknownShapeError:
-            return node
-        # Under its own name the function is the candidate again, not something that the reference could know.
-        if any(
-            mentions(shape.expected, name) for shape in shapes for name in (self.callee, self.entry_point)
-        ):
             return node
         self.converted.add((node.lineno, node.col_offset))
         return [self._note(shape) for shape in shapes]
 
+    def _with_helpers(self, shape: Shape) -> Shape:
+        """The shape with helpers in place of their calls. Raises UnknownShapeError if it is none after all."""
+        # Under its own name the function is the candidate again, not something the reference could know.
+        if mentions(shape.expected, self.callee) or mentions(shape.expected, self.entry_point):
+            raise UnknownShapeError(self.entry_point)
+        if shape.comparison != "holds":
+            return shape
+        predicate = inline(shape.expected, self.reference)
+        if not is_supported(predicate):
+            raise UnknownShapeError(ast.unparse(predicate))
+        return replace(shape, expected=predicate)
+
     def _note(self, shape: Shape) -> ast.stmt:
         expected = shape.expected
         if shape.comparison == "holds":
-            shape = replace(shape, expected=inline(expected, self.reference))
             names = sorted(free_names(shape.expected) - {OUTPUT})
             expected = ast.Dict(
                 [ast.Constant(name) for name in names], [ast.Name(n, ast.Load()) for n in names]

@@ -42,7 +42,7 @@ class DivergedError(RuntimeError):
 @dataclass(frozen=True)
 class Plan:
     """How a run trains. ``steps``: optimiser steps, at least 1. ``identity`` names the run whose checkpoints
-    may be resumed. ``save_seconds``: see SAVE_SECONDS.
+    may be resumed.
     """
 
     optimizer: OptimizerRecipe
@@ -50,7 +50,6 @@ class Plan:
     steps: int
     seed: int
     identity: str
-    save_seconds: float = SAVE_SECONDS
 
 
 @dataclass(frozen=True)
@@ -206,7 +205,7 @@ class _Reporter(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Save where the last checkpoint is long ago and this is not the last step."""
         del args, kwargs
-        if time.monotonic() - self.saved >= self.plan.save_seconds and state.global_step < self.plan.steps:
+        if time.monotonic() - self.saved >= SAVE_SECONDS and state.global_step < self.plan.steps:
             control.should_save = True
             self.saved = time.monotonic()
 

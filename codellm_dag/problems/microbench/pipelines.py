@@ -164,7 +164,7 @@ def _options(kind: str, chain: list[Primitive]) -> Iterator[Primitive]:
 def _weight(primitive: Primitive) -> float:
     """Conditional steps are many variants of one thing, as are those on conditions; this evens them out."""
     head = primitive.key.partition("-")[0]
-    return {"if": 0.1, "keep": 0.5, "drop": 0.5, "count": 0.25, "any": 0.25, "all": 0.25, "is": 0.5}.get(
+    return {"if": 0.05, "keep": 0.5, "drop": 0.5, "count": 0.25, "any": 0.25, "all": 0.25, "is": 0.5}.get(
         head, 1.0
     )
 
@@ -203,9 +203,11 @@ def _constant(primitive: Primitive, rng: random.Random) -> str:
 def _docstring(clauses: list[str], rng: random.Random) -> str:
     style = rng.randrange(3)
     if style == 0:
-        text = ". ".join(clause[0].upper() + clause[1:] for clause in clauses)
-        return f"{text}. Return the result."
-    text = ", then ".join(clauses)
-    if style == 1:
-        return f"{text[0].upper()}{text[1:]}, and return the result."
-    return f"Return what is left after these steps: {'; '.join(clauses)}."
+        return ". ".join(map(_capitalized, clauses)) + "."
+    if style == 1 or len(clauses) == 1:
+        return _capitalized(", then ".join(clauses)) + "."
+    return f"First {', then '.join(clauses[:-1])}, and finally {clauses[-1]}."
+
+
+def _capitalized(text: str) -> str:
+    return text[0].upper() + text[1:]

@@ -18,7 +18,7 @@ from codellm_dag.problems.microbench.pipelines import Rendered, body
 from codellm_dag.problems.microbench.primitives import INT, INTS, PRIMITIVES, STR
 from codellm_dag.problems.schema import Call, Test
 
-INPUTS = 60
+INPUTS = 40
 """Random inputs that tests are chosen from."""
 
 COMMONEST_OUTPUT = 0.8

@@ -1,0 +1,48 @@
+"""A tokenizer and a shard of real code, small enough to train on in a second."""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from codellm_dag.recipes.tokens import ShardsRecipe, TokenizerRecipe
+from codellm_dag.recipes.training import PretrainingRecipe
+from codellm_dag.stages.protocol import Inputs
+from codellm_dag.tokens import token_shards, tokenizer
+from tests.modelkit.tiny import RecordingReport, artifact
+from tests.tokens.conftest import write_mixture
+
+TINY = PretrainingRecipe.parse(
+    {
+        "model": {"hidden_size": 32, "layers": 2, "heads": 2, "kv_heads": 1, "intermediate_size": 64},
+        "optimizer": {"name": "muon", "learning_rate": 0.01},
+        "batch": {"global_rows": 4, "micro_rows": 2},
+        "tokens": 12 * 4 * 64,
+    }
+)
+"""Twelve steps of four rows of 64 tokens, two rows a forward pass."""
+
+
+@pytest.fixture(scope="session")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
+    """The inputs of `pretrained_checkpoint`."""
+    folder = tmp_path_factory.mktemp("inputs")
+    corpus = artifact(write_mixture(folder / "mixture", {"python": [inspect.getsource(textwrap)]}))
+    for name in ("tokenizer", "shard"):
+        (folder / name).mkdir()
+    report = RecordingReport(folder)
+    tokenizer.run(
+        TokenizerRecipe(vocabulary_size=400), Inputs({"corpus": corpus}), folder / "tokenizer", report
+    )
+    vocabulary = artifact(folder / "tokenizer")
+    recipe = ShardsRecipe(language="python", sequence_length=64)
+    token_shards.run(recipe, Inputs({"corpus": corpus, "tokenizer": vocabulary}), folder / "shard", report)
+    return Inputs({"tokenizer": vocabulary, "shards/python": artifact(folder / "shard")})
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Content of every file in `folder` by name."""
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}

@@ -19,6 +19,7 @@ from typing import Any
 from codellm_dag.sandbox.inside.values import MAX_DEPTH, MAX_NODES, Node, encode
 
 _INT = re.compile(r"-?(\d{1,19}|0x[0-9a-f]+)", re.ASCII)
+_MOST_DIGITS = 10_000
 _KNOWN_FLOATS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 _EMPTY = {"set": set, "frozenset": frozenset, "bytearray": bytearray, "float": float, "complex": complex}
 
@@ -143,8 +144,10 @@ def _fraction(value: Any) -> Fraction:
 
 
 def _decimal(value: Any) -> Decimal:
+    if len(_str(value)) > _MOST_DIGITS:
+        raise InvalidValueError(f"a decimal of more than {_MOST_DIGITS} letters")
     try:
-        return Decimal(_str(value))
+        return Decimal(value)
     except ArithmeticError as error:
         raise InvalidValueError("not a decimal") from error
 

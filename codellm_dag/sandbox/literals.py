@@ -8,11 +8,18 @@ from __future__ import annotations
 
 import ast
 import math
+import numbers
 import operator
 from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 MAX_ITEMS = 100_000
+"""Most items of a container and letters of a text that are made."""
+_MAX_STEPS = 1_000_000
+_MAX_BITS = 200_000
+_MAX_DIGITS = 5_000
 
 
 class NotConstantError(ValueError):
@@ -37,7 +44,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "abs": abs, "all": all, "any": any, "bool": bool, "chr": chr, "complex": complex, "dict": dict,
     "divmod": divmod, "enumerate": lambda *a: list(enumerate(*a)), "float": float, "frozenset": frozenset,
     "int": int, "len": len, "list": list, "max": max, "min": min, "ord": ord, "range": range,
-    "reversed": lambda a: list(reversed(a)), "round": round, "set": set, "sorted": sorted, "str": str,
+    "reversed": lambda a: list(reversed(a)), "set": set, "sorted": sorted, "str": str,
     "sum": sum, "tuple": tuple, "zip": lambda *a: list(zip(*a, strict=False)),
 }  # fmt: skip
 _FUNCTIONS |= {
@@ -118,7 +125,7 @@ class _Folder:
 
     def value(self, node: ast.expr) -> Any:
         self.steps += 1
-        if self.steps > MAX_ITEMS:
+        if self.steps > _MAX_STEPS:
             raise NotConstantError("too many steps")
         fold_node = getattr(self, f"_{type(node).__name__.lower()}", None)
         if fold_node is None:
@@ -174,8 +181,10 @@ class _Folder:
             for count, sized in ((left, right), (right, left)):
                 if isinstance(count, int) and hasattr(sized, "__len__") and count * len(sized) > MAX_ITEMS:
                     raise NotConstantError("too large")
-        if isinstance(node.op, (ast.Pow, ast.LShift)) and isinstance(right, int) and right > 10_000:
-            raise NotConstantError("too large")
+        if isinstance(node.op, ast.Mod) and not isinstance(left, numbers.Number):
+            raise NotConstantError("% of texts can make them of any size")
+        if isinstance(node.op, (ast.Pow, ast.LShift)):
+            _check_growth(left, node.op, right)
         return _BINARY[type(node.op)](left, right)
 
     def _boolop(self, node: ast.BoolOp) -> Any:
@@ -261,8 +270,32 @@ def bind(target: ast.expr, value: Any) -> dict[str, Any]:
     raise NotConstantError(f"cannot assign to {ast.unparse(target)}")
 
 
+def _round(number: Any, digits: Any = None) -> Any:
+    if digits is not None and abs(digits) > _MAX_DIGITS:
+        raise NotConstantError("too many digits")
+    return round(number, digits)
+
+
+_FUNCTIONS["round"] = _round
+
+
+def _check_growth(left: Any, op: ast.operator, right: Any) -> None:
+    """Powers and shifts of exact numbers can be enormous."""
+    if isinstance(left, (float, complex)) or isinstance(right, (float, complex)):
+        return
+    if not isinstance(left, int) or not isinstance(right, int):
+        raise NotConstantError("powers only of int, float and complex numbers")
+    grown = left.bit_length() + right if isinstance(op, ast.LShift) else left.bit_length() * abs(right)
+    if grown > _MAX_BITS:
+        raise NotConstantError("too large")
+
+
 def _bounded(value: Any) -> Any:
-    if isinstance(value, int) and value.bit_length() > 200_000:
+    """`value`, if it is of a size that every operation can be done with in no time."""
+    parts = (value.numerator, value.denominator) if isinstance(value, (int, Fraction)) else ()
+    if any(part.bit_length() > _MAX_BITS for part in parts):
+        raise NotConstantError("too large")
+    if isinstance(value, Decimal) and value.is_finite() and abs(value.adjusted()) > _MAX_DIGITS:
         raise NotConstantError("too large")
     if isinstance(value, (list, tuple, set, frozenset, dict, str, bytes, range)) and len(value) > MAX_ITEMS:
         raise NotConstantError("too large")

@@ -133,7 +133,7 @@ class _Recorder(ast.NodeTransformer):
         return [self._note(shape) for shape in shapes]
 
     def _with_helpers(self, shape: Shape) -> Shape:
-        """The shape with helpers in place of their calls. Raises UnknownShapeError if it is none after all."""
+        """The shape with helpers in place of their calls. Raises UnknownShapeError if code must tell."""
         # Under its own name the function is the candidate again, not something the reference could know.
         if mentions(shape.expected, self.callee) or mentions(shape.expected, self.entry_point):
             raise UnknownShapeError(self.entry_point)

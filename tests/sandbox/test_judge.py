@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -125,6 +126,25 @@ def test_colliding_numbers_are_compared_in_good_time() -> None:
     listed = encode(colliding).replace('"t":"list"', '"t":"set"')
     assert not meets(Output("value", listed), Test(Call("f"), "{1}"))
     assert not meets(Output("value", encode(colliding * 2)), Test(Call("f"), "len(set(output)) > 0", "holds"))
+
+
+@pytest.mark.parametrize(
+    ("predicate", "got"),
+    [
+        ("output % 2 == 0", "%9999999999d"), ("output % 2 == 0", b"%9999999999d"),
+        ("output ** 9 > 0", 2**150_000), ("2 ** output > 0", 10**9), ("1 << output > 0", 10**12),
+        ("2 ** output > 0", Fraction(10**9)), ("output * 3 == 0", 2**3_000_000),
+        ("int(output) > 0", Decimal("1E+999999")), ("[int(x) for x in output]", [Decimal("1E+999999")]),
+        ("round(5, output) == 5", -(10**9)), ("len(list(range(output))) > 1", 10**9),
+        ("sum(range(output)) > 1", 10**12), ("'x' * output == 'x'", 10**10), ("[0] * output == []", 10**10),
+        ("str(output) == ''", 10**5000), ("output[0] * output[0] > 0", [2**190_000]),
+    ],
+    ids=lambda value: value[:40] if isinstance(value, str) else type(value).__name__,
+)  # fmt: skip
+def test_outputs_cannot_make_a_predicate_costly(predicate: str, got: Any) -> None:
+    started = time.process_time()
+    meets(output(got), Test(Call("f"), predicate, "holds"))
+    assert time.process_time() - started < 0.5
 
 
 def test_bad_tests_are_errors_not_failures() -> None:

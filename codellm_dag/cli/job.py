@@ -97,12 +97,19 @@ def _problem(result: Any) -> tuple[str, bool]:
             error, told = event.step_failure_data.error, event.step_failure_data.user_failure_data
             if error and error.cls_name in _INTERRUPTED:
                 return "interrupted", True
-            words = told.description if told and told.description else error.message if error else "failed"
-            return words.strip(), False
+            words = told.description if told and told.description else _innermost(error)
+            return f"{event.step_key}: {words}" if not told else words.strip(), False
     for event in result.all_events:
         if event.is_failure and event.message:
             return event.message, False
     return "the run failed", False
+
+
+def _innermost(error: Any) -> str:
+    """The message that all others were wrapped around."""
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return error.message.strip() if error else "failed"
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from codellm_dag.recipes.presets import DEFAULT_PRESET
 
 def leaderboard(scores: Sequence[Score]) -> Table:
     """A row for each benchmark and metric, a column for each model in the order they were made."""
-    models = list(dict.fromkeys(score.model for score in sorted(scores, key=lambda row: row.created)))
+    models = list(dict.fromkeys(score.model for score in sorted(scores, key=lambda row: row.updated)))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
     table.add_column("benchmark")
     table.add_column("n", justify="right", no_wrap=True)
@@ -80,4 +80,4 @@ def _another_learning_rate(choice: Choice) -> str:
 def _last(scores: Sequence[Score]) -> Score:
     """The number of the last model that newcomers care for: microbench pass@1, else the latest."""
     wanted = [score for score in scores if (score.benchmark, score.metric) == ("microbench", "pass@1")]
-    return max(wanted or scores, key=lambda score: score.created)
+    return max(wanted or scores, key=lambda score: score.updated)

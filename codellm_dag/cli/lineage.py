@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
+from rich.console import Group
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
@@ -27,7 +30,7 @@ from codellm_dag.lineage.graph import Node, ancestry, nodes
 from codellm_dag.lineage.names import place
 from codellm_dag.lineage.scores import Score, find_scores, list_scores
 from codellm_dag.lineage.sources import SourceFile, list_files, raw_corpora, summarise
-from codellm_dag.store import Environment, Store
+from codellm_dag.store import Environment, Manifest, Store
 
 _EXAMPLES = 3
 """Files of a corpus that the tree names; --files names all."""
@@ -43,8 +46,8 @@ def lineage(
     grep: Annotated[
         str, typer.Option(metavar="REGEX", help="List only source files whose path matches; implies --files.")
     ] = "",
-    recipes: Annotated[
-        bool, typer.Option("--recipes", help="Every recipe field, not only changed ones.")
+    full: Annotated[
+        bool, typer.Option("--full", help="Every recipe field, package and machine of every artifact.")
     ] = False,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
@@ -52,7 +55,7 @@ def lineage(
 ) -> None:
     """The tree from a number down to the source files.
 
-    With every recipe on the way; what a recipe leaves at its defaults is shown by --recipes.
+    With every recipe on the way; what a recipe leaves at its defaults is shown by --full.
 
     [bold]Examples[/]
 
@@ -61,7 +64,8 @@ def lineage(
     codellm-dag lineage 3fa1c2d4 --grep heapq
     """
     with session(store, as_json=as_json, debug=debug) as here:
-        chosen = find_scores(list_scores(here.store), score, place(here.store))
+        everyone = list_scores(here.store)
+        chosen = find_scores(everyone, score, place(here.store))
         root = ancestry(here.store, here.store.artifact(chosen[0].fingerprint))
         listed = list_files(here.store, root, grep) if files or grep else None
         if as_json:
@@ -69,7 +73,8 @@ def lineage(
         elif listed is not None:
             _print_files(here, chosen, listed)
         else:
-            _print_tree(here, chosen, root, recipes)
+            _print_tree(here, chosen, root, full)
+            _print_others(here, chosen, everyone)
         if listed == []:
             if not as_json:
                 here.err.print(
@@ -142,10 +147,10 @@ def _print_tree(here: Session, chosen: list[Score], root: Node, full: bool) -> N
             style="dim",
         )
     )
-    environment = root.manifest.environment if root.manifest else Environment()
-    here.out.print(Text(f"made with: {_environment(environment)}", style="dim"))
+    made = [*environment_words(root), _versions(shared_packages(root))]
+    here.out.print(Text(f"made with: {' · '.join(word for word in made if word)}", style="dim"))
     here.out.print()
-    here.out.print(_Drawing(here.store, environment, full).tree(root))
+    here.out.print(_Drawing(here.store, root, full).tree(root))
     here.out.print()
     corpora = raw_corpora(root)
     if corpora:
@@ -154,12 +159,19 @@ def _print_tree(here: Session, chosen: list[Score], root: Node, full: bool) -> N
         )
 
 
+def _print_others(here: Session, chosen: list[Score], everyone: list[Score]) -> None:
+    models = {row.model for row in everyone if row.fingerprint == chosen[0].fingerprint}
+    for model in sorted(models - {chosen[0].model}):
+        here.out.print(Text(f"Also the number of {model}: its samples came out the same.", style="yellow"))
+
+
 class _Drawing:
     """Draws each node once; a node that comes again is named and points up."""
 
-    def __init__(self, store: Store, environment: Environment, full: bool) -> None:
+    def __init__(self, store: Store, root: Node, full: bool) -> None:
         self._store = store
-        self._environment = environment
+        self._usual = environment_words(root)
+        self._packages = shared_packages(root)
         self._full = full
         self._drawn: set[str] = set()
 
@@ -179,45 +191,42 @@ class _Drawing:
         if node.manifest is not None and node.artifact.stage == "raw_corpus":
             self._sources(branch, node)
 
-    def _title(self, node: Node, slot: str = "") -> Text:
+    def _title(self, node: Node, slot: str = "") -> Group:
+        """The node's name, and indented below it what it was made with."""
         kind = f"  {node.artifact.kind} " if node.artifact.kind not in node.artifact.name else "  "
-        content = (
-            f"{kind}{fmt.digest(node.artifact.fingerprint)} → {fmt.digest(node.artifact.content_digest)}"
+        content = f"{fmt.digest(node.artifact.fingerprint)} → {fmt.digest(node.artifact.content_digest)}"
+        title = Text.assemble(
+            (f"{slot}: " if slot else "", "dim"), (node.label, "bold"), (f"{kind}{content}", "dim")
         )
-        title = Text.assemble((f"{slot}: " if slot else "", "dim"), (node.label, "bold"), (content, "dim"))
         if node.manifest is None:
             told = [Text("its manifest is no longer in the store", style="yellow")]
         else:
-            told = [*self._recipe(node), self._made(node)]
-        return Text("\n  ").join([title, *told])
+            told = [*self._recipe(node), self._made(node, node.manifest)]
+        return Group(title, *(Padding(line, (0, 0, 0, 2), expand=False) for line in told))
 
     def _recipe(self, node: Node) -> list[Text]:
         changed, total = changed_fields(node.artifact.stage, node.recipe)
         if self._full:
-            leaves = flat_fields(node.recipe)
+            fields = flat_fields(node.recipe)
             return [
-                Text.assemble((f"{name} ", "dim"), fmt.value(value, 100)) for name, value in leaves.items()
+                Text.assemble((f"{name} ", "dim"), fmt.value(value, 100)) for name, value in fields.items()
             ]
-        line = Text("recipe")
-        for name, value in changed.items():
-            line.append(f"  {name} ", style="dim").append(fmt.value(value, 40))
-        rest = total - len(changed)
-        if rest:
-            line.append(f"{'  and' if changed else ''} {rest} default{'s' if rest > 1 else ''}", style="dim")
-        return [line] if total else []
+        changed = {name: value for name, value in changed.items() if name != "sources"}  # listed below it
+        parts = [Text.assemble((f"{name} ", "dim"), fmt.value(value, 40)) for name, value in changed.items()]
+        if total > len(parts):
+            rest = total - len(parts)
+            parts.append(Text(f"{rest} default{'s' if rest > 1 else ''}", style="dim"))
+        return [Text(" · ", style="dim").join(parts)]
 
-    def _made(self, node: Node) -> Text:
-        manifest = node.manifest
-        assert manifest is not None
-        packages = " ".join(
-            f"{name} {version}" for name, version in manifest.identity.get("packages", {}).items()
-        )
-        parts = [f"code {fmt.digest(str(manifest.identity.get('code', '')))}", packages]
+    def _made(self, node: Node, manifest: Manifest) -> Text:
+        own = manifest.identity.get("packages", {})
+        other = {name: version for name, version in own.items() if self._full or name not in self._packages}
+        parts = [f"code {fmt.digest(str(manifest.identity.get('code', '')))}", _versions(other)]
         parts.append(fmt.duration(device_seconds(manifest)))
         failed = sum(attempt.label != "ok" for attempt in manifest.cost)
         parts.append(f"{failed} failed attempts" if failed else "")
-        other = _environment(manifest.environment)
-        parts.append("" if other == _environment(self._environment) else f"made with: {other}")
+        words = environment_words(node)
+        parts += [word for word in words if self._full or word not in self._usual]
         return Text(" · ".join(part for part in parts if part), style="dim")
 
     def _sources(self, branch: Tree, node: Node) -> None:
@@ -238,13 +247,32 @@ class _Drawing:
                 below.add(Text(f"… and {len(own) - _EXAMPLES:,} more", style="dim"))
 
 
-def _environment(environment: Environment) -> str:
-    commit = fmt.digest(environment.git_commit or "no commit")
+def environment_words(node: Node) -> list[str]:
+    """Code, Python, processor and devices that an artifact was made with, in words."""
+    environment = node.manifest.environment if node.manifest else Environment()
+    commit = f"commit {fmt.digest(environment.git_commit)}" if environment.git_commit else "no commit"
     dirty = " + uncommitted changes" if environment.git_dirty else ""
-    machine = environment.cpu_model or "unknown processor"
     devices = [device for device in environment.devices if device != "cpu"]
     used = ", ".join(devices) if devices else f"{environment.threads} threads"
-    return f"{commit}{dirty} · Python {environment.python} · {machine}, {used}"
+    return [
+        f"{commit}{dirty}",
+        f"Python {environment.python}",
+        environment.cpu_model or "unknown processor",
+        used,
+    ]
+
+
+def shared_packages(root: Node) -> dict[str, str]:
+    """Declared packages that have one version in the whole lineage."""
+    versions: dict[str, set[str]] = {}
+    for node in nodes(root):
+        for name, version in (node.manifest.identity.get("packages", {}) if node.manifest else {}).items():
+            versions.setdefault(name, set()).add(version)
+    return {name: found.pop() for name, found in sorted(versions.items()) if len(found) == 1}
+
+
+def _versions(packages: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in packages.items())
 
 
 def _print_files(here: Session, chosen: list[Score], files: list[SourceFile]) -> None:

@@ -110,7 +110,7 @@ class StageProgress:
         if self._bars:
             running.task = self._bars.add_task(label(*key), total=None, amount="", rate="", eta="", note="")
         else:
-            self.say(f"> {escape(label(*key))}  {escape(event.message)}")
+            self.say(f"> {escape(label(*key))}")
 
     def _advance(self, key: tuple[str, str | None], event: StageEvent) -> None:
         running = self._running.get(key)
@@ -188,8 +188,14 @@ def _bars(console: Console) -> Progress:
         *([_Amount("note")] if console.width >= 120 else []),
     ]
     # Rich would catch what is printed to the standard streams; in a demo that is Dagster's log.
-    aside = {"redirect_stdout": False, "redirect_stderr": False}
-    return _OneLine(*columns, console=console, transient=True, refresh_per_second=5, **aside)
+    return _OneLine(
+        *columns,
+        console=console,
+        transient=True,
+        refresh_per_second=5,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
 
 
 class _OneLine(Progress):

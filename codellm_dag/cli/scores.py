@@ -65,7 +65,7 @@ def scores(
 def score_json(score: Score, cost: DeviceHours | None) -> dict[str, Any]:
     """A score as ``--json`` gives it everywhere."""
     values: dict[str, Any] = asdict(score)
-    values["created"] = score.created.isoformat()
+    values |= {"created": score.created.isoformat(), "updated": score.updated.isoformat()}
     if cost is not None:
         values["device_hours"] = cost_json(cost)
     return values
@@ -134,6 +134,12 @@ def _footnotes(here: Session, found: list[Score], chosen: list[Score]) -> None:
         share = max(row.judged_inside for row in inside)
         ids = ", ".join(sorted({row.report_id for row in inside}))
         here.out.print(f"Judged inside the sandbox, so forgeable: up to {share:.0%} of the samples of {ids}.")
+    shared = [row for row in chosen if row.model != row.computed_as]
+    for row in {row.report_id: row for row in shared}.values():
+        here.out.print(
+            f"{row.report_id} was computed for {row.computed_as}; the samples of {row.model} are the same.",
+            markup=False,
+        )
     errors = sum(row.infrastructure_errors for row in chosen)
     if errors:
         here.out.print(f"Without a verdict (infrastructure errors), left out: {errors} samples.")

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from codellm_dag.lineage.errors import LineageError, UnknownScoreError
-from codellm_dag.store import Manifest, Store, StoreError
+from codellm_dag.store import Manifest, Ref, Store, StoreError
 
 REPORT_STAGE = "eval_report"
 _ID_DIGITS = 8
@@ -52,8 +52,13 @@ class Score:
     """Samples without a verdict, left out."""
     higher_is_better: bool
     created: datetime
+    """When the report was computed."""
+    updated: datetime
+    """When it became the report of this model; later than `created` if it was another model's before."""
     current: bool
-    """Whether an asset's name still points at the report; a later run replaces it."""
+    """Whether it still is the report of this model; a later run replaces it."""
+    computed_as: str
+    """The model for which the report was computed: another than `model` if its samples came out the same."""
 
     @property
     def report_id(self) -> str:
@@ -63,20 +68,30 @@ class Score:
 
 def list_scores(store: Store) -> list[Score]:
     """Every score in the store, by benchmark, metric and time of computation."""
-    manifests = list(store.manifests(REPORT_STAGE))
-    current = _current(store)
-    rows = [score for manifest in manifests for score in read_scores(store, manifest, current)]
-    return sorted(rows, key=lambda row: (row.benchmark, row.metric, row.created, row.id))
+    refs: dict[str, list[Ref]] = {}
+    for ref in store.refs.all():
+        if ref.artifact.stage == REPORT_STAGE:
+            refs.setdefault(ref.artifact.fingerprint, []).append(ref)
+    rows = [
+        score
+        for manifest in store.manifests(REPORT_STAGE)
+        for score in read_scores(store, manifest, refs.get(manifest.fingerprint, []))
+    ]
+    return sorted(rows, key=lambda row: (row.benchmark, row.metric, row.updated, row.id))
 
 
-def read_scores(store: Store, manifest: Manifest, current: Iterable[str]) -> list[Score]:
-    """The scores of one report. Raises LineageError if its ``scores.json`` is gone or damaged."""
+def read_scores(store: Store, manifest: Manifest, refs: Sequence[Ref]) -> list[Score]:
+    """The scores of one report, for every model of which it is the present one.
+
+    Raises LineageError if its ``scores.json`` is gone or damaged.
+    """
     try:
         text = (store.local_path(manifest.artifact) / "scores.json").read_text(encoding="utf-8")
         rows = json.loads(text)
         if not isinstance(rows, list):
             raise TypeError("it is not a list")
-        return [_score(manifest, row, current) for row in rows]
+        names = [(ref.partition, ref.updated) for ref in refs] or [(None, None)]
+        return [_score(manifest, row, *name) for row in rows for name in names]
     except (OSError, ValueError, KeyError, TypeError, StoreError) as error:
         raise LineageError(
             f"scores.json of {REPORT_STAGE} {manifest.fingerprint[:_ID_DIGITS]} cannot be read "
@@ -92,6 +107,8 @@ def report_manifest(store: Store, score: Score) -> Manifest:
 
 def find_scores(scores: Sequence[Score], score_id: str, store_url: str) -> list[Score]:
     """The scores that an id names: one, or all of a report if the id has no metric.
+
+    Of several models with one report, those of the model for which it was computed.
 
     Raises UnknownScoreError if there are none, or if the digits begin several reports.
     """
@@ -115,7 +132,8 @@ def find_scores(scores: Sequence[Score], score_id: str, store_url: str) -> list[
     if not chosen:
         metrics = ", ".join(score.metric for score in found)
         raise UnknownScoreError(f"report {reports[0]} has no metric {metric!r}; it has: {metrics}")
-    return chosen
+    own = [score for score in chosen if score.model == score.computed_as]
+    return own or [score for score in chosen if score.model == chosen[0].model]
 
 
 def counterpart(scores: Sequence[Score], score: Score) -> Score:
@@ -148,12 +166,14 @@ def _unknown(score_id: str, scores: Sequence[Score], store_url: str) -> str:
     return f"no score {score_id!r} in {store_url}; there are {known}, … (`codellm-dag scores` lists them all)"
 
 
-def _current(store: Store) -> set[str]:
-    return {ref.artifact.fingerprint for ref in store.refs.all() if ref.artifact.stage == REPORT_STAGE}
+def _model(partition: str | None) -> str:
+    """The model of a partition ``model|benchmark``."""
+    return (partition or "").rpartition("|")[0] or partition or ""
 
 
-def _score(manifest: Manifest, row: dict[str, Any], current: Iterable[str]) -> Score:
-    model = (manifest.partition or "").rpartition("|")[0] or manifest.partition or ""
+def _score(manifest: Manifest, row: dict[str, Any], partition: str | None, updated: datetime | None) -> Score:
+    """A row of ``scores.json`` for the name `partition`; for the manifest's own if no name points at it."""
+    model = _model(partition if updated else manifest.partition)
     trial = model.partition("@")[2] or "base"
     return Score(
         id=f"{manifest.fingerprint[:_ID_DIGITS]}/{row['metric']}",
@@ -173,5 +193,7 @@ def _score(manifest: Manifest, row: dict[str, Any], current: Iterable[str]) -> S
         infrastructure_errors=int(row.get("infrastructure_errors") or 0),
         higher_is_better=bool(row.get("higher_is_better", True)),
         created=manifest.created,
-        current=manifest.fingerprint in current,
+        updated=updated or manifest.created,
+        current=updated is not None,
+        computed_as=_model(manifest.partition),
     )

@@ -81,10 +81,10 @@ def test_lineage_reads_down_to_a_named_file(cli: Cli, life_cycle: LifeCycle) -> 
     assert f"lineage {report.fingerprint[:8]} --files" in out
 
 
-def test_lineage_recipes_shows_every_field(cli: Cli, life_cycle: LifeCycle) -> None:
+def test_lineage_full_shows_every_field(cli: Cli, life_cycle: LifeCycle) -> None:
     report = life_cycle.run()["sft"].fingerprint[:8]
     assert "heldout_every 3" not in cli("lineage", report).out
-    assert "heldout_every 3" in cli("lineage", report, "--recipes").out
+    assert "heldout_every 3" in cli("lineage", report, "--full").out
 
 
 def test_lineage_files_and_grep(cli: Cli, life_cycle: LifeCycle) -> None:

@@ -74,7 +74,7 @@ def place(ran: tuple[Place, str, str], tmp_path: Path) -> Place:
 
 def test_first_run(ran: tuple[Place, str, str]) -> None:
     place, out, _ = ran
-    assert "> raw_corpus[python]  first time" in out
+    assert "> raw_corpus[python]\n" in out
     assert re.search(r"✓ sft_checkpoint\[base\] +\d+\.\d s  computed: first time", out)
     assert "Done: 9 computed, 0 reused in" in out
     assert "\x1b" not in out

@@ -27,6 +27,8 @@ SCORE = {
     "higher_is_better": bool,
     "created": str,
     "current": bool,
+    "updated": str,
+    "computed_as": str,
 }
 HOURS = {"model": float, "evaluation": float, "data": float, "total": float, "incomplete": bool}
 DECISION = {

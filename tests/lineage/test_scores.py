@@ -122,3 +122,19 @@ def test_a_missing_scores_file(store: Store, life_cycle: LifeCycle) -> None:
 
 def test_an_empty_store_has_none(store: Store) -> None:
     assert list_scores(store) == []
+
+
+def test_models_with_equal_samples_share_a_report(store: Store, life_cycle: LifeCycle) -> None:
+    """With coarse samples both models give the same bytes: one report, which is the number of both."""
+    reports = life_cycle.run(samples={"decimals": 0})
+    assert reports["sft"].fingerprint == reports["pretrained"].fingerprint
+    rows = [row for row in list_scores(store) if row.fingerprint == reports["sft"].fingerprint]
+    assert [(row.metric, row.model, row.computed_as, row.current) for row in rows] == [
+        ("pass@1", "pretrained", "pretrained", True),
+        ("pass@1", "sft", "pretrained", True),
+        ("pass@5", "pretrained", "pretrained", True),
+        ("pass@5", "sft", "pretrained", True),
+    ]
+    assert rows[1].updated > rows[1].created
+    found = find_scores(list_scores(store), f"{rows[0].report_id}/pass@1", store.url)
+    assert [row.model for row in found] == ["pretrained"]

@@ -92,9 +92,26 @@ class PolicyLossRecipe(Recipe):
         default=1,
         ge=1,
         le=64,
-        description="Optimiser updates per rollout batch, each on another part of it. 1 is on-policy. "
-        "Source: 1, the fewest surprises.",
+        description="Parts of a rollout batch, each one optimiser update. 1 is on-policy. Source: 1, the "
+        "fewest surprises.",
     )
+    epochs: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Times each rollout batch is used. Above 1 needs the clipped loss; it pays where samples "
+        "cost more than updates. Source: 1 is on-policy; Schulman et al. 2017 use 3-10.",
+    )
+
+    @model_validator(mode="after")
+    def _reuse_is_clipped(self) -> Self:
+        """Refuse using a batch again with a loss that takes it for on-policy."""
+        if self.kind == "policy_gradient" and self.epochs > 1:
+            raise ValueError(
+                f"epochs = {self.epochs} with kind = policy_gradient, which takes every batch for on-policy; "
+                "use kind = clipped, or epochs = 1"
+            )
+        return self
 
 
 class PolicyOptimiserRecipe(Recipe):

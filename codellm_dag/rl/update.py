@@ -51,7 +51,7 @@ class PolicyUpdater:
         )
 
     def update(self, groups: Sequence[TrainedGroup], step: int) -> dict[str, float]:
-        """Train on `groups` in ``loss.minibatches`` updates at the learning rate of `step` (from 0).
+        """Train on `groups` at the learning rate of `step` (from 0): ``minibatches`` updates, ``epochs`` times.
 
         Returns loss, grad_norm (before clipping), clipped_share, learning_rate, logprob_gap, and kl if it is
         part of the loss: means over updates. No groups: no update and only the learning rate.
@@ -65,15 +65,16 @@ class PolicyUpdater:
             [self._part(part) for part in self._split(minibatch)]
             for minibatch in _contiguous(groups, self.recipe.loss.minibatches)
         ]
-        several = len(minibatches) > 1
+        several = len(minibatches) * self.recipe.loss.epochs > 1
         # With one update the batch is on-policy and the old log-probabilities are those of this very pass.
         old = [
             [self._frozen(self.model, part.rows) if several else None for part in row] for row in minibatches
         ]
+        rounds = list(zip(minibatches, old, strict=True)) * self.recipe.loss.epochs
         totals: dict[str, float] = {}
-        for parts, olds in zip(minibatches, old, strict=True):
+        for parts, olds in rounds:
             for name, value in self._step(parts, olds).items():
-                totals[name] = totals.get(name, 0.0) + value / len(minibatches)
+                totals[name] = totals.get(name, 0.0) + value / len(rounds)
         return {**totals, "learning_rate": rate}
 
     def divergence(self, groups: Sequence[GroupTokens], reference: Any) -> float:

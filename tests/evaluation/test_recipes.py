@@ -49,6 +49,7 @@ def test_a_partition_without_exactly_one_benchmark_is_refused(key: str):
         (RlRecipe, {"estimator": "gae"}, "allowed: rloo, reinforce_plus_plus_baseline"),
         (RlRecipe, {"rollouts": {"group_size": 1}}, "rollouts.group_size = 1"),
         (RlRecipe, {"loss": {"minibatches": 64}}, "at least one group"),
+        (RlRecipe, {"loss": {"kind": "policy_gradient", "epochs": 2}}, "use kind = clipped"),
         (RlRecipe, {"reward": {"kind": "length"}}, "'fraction' or 'all_or_nothing'"),
         (RlRecipe, {"execution": {"cpu_seconds": 0}}, "execution.cpu_seconds = 0"),
     ],

@@ -110,6 +110,17 @@ def test_minibatches_make_several_updates_against_the_old_policy():
     assert 0 < statistics["clipped_share"] < 1
 
 
+def test_epochs_use_a_batch_again_against_the_same_old_policy():
+    model = tiny_llama()
+    groups = batch(model)
+    updater = PolicyUpdater(model, recipe(loss={"epochs": 3, "clip_low": 1e-6, "clip_high": 1e-6}))
+    statistics = updater.update(groups, 0)
+    assert updater.optimiser.state_dict()["state"][0]["step"] == 3
+    # Nothing is clipped in the first of the three, whose ratios are 1; all moves later pass the tiny range.
+    assert statistics["clipped_share"] == pytest.approx(2 / 3)
+    assert statistics["logprob_gap"] < 1e-5
+
+
 def test_no_groups_is_no_update():
     model = tiny_llama()
     before = copy.deepcopy(model.state_dict())

@@ -117,8 +117,9 @@ def is_whole(store: Store, outcomes: Iterable[Outcome]) -> dg.AssetCheckResult:
 
 
 def _metadata(plan: Plan, store: Store, outcome: Outcome) -> dict[str, Any]:
+    shown = artifact_metadata(outcome.manifest, outcome.decision, _place(store, outcome.artifact))
     more = plan.show(store.local_path(outcome.artifact)) if plan.show else {}
-    return {**more, **artifact_metadata(outcome.manifest, outcome.decision, _place(store, outcome.artifact))}
+    return {"why": shown["why"], **more, **shown}
 
 
 def _place(store: Store, artifact: Artifact) -> str:

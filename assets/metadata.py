@@ -17,7 +17,10 @@ from codellm_dag.store import AttemptCost, Decision, Manifest
 _ROW_COUNTS = ("documents", "problems", "examples", "samples", "rows")
 _MOST_ROWS, _MOST_TEXT = 100, 400
 _LINES_OF_REASONS = 12
-_MOST_SPARKLINES = 6
+_MOST_SPARKLINES = 4
+_FIRST_SERIES = ("loss", "reward", "pass_rate", "kl")
+_FIRST_COLUMNS = ("partition", "language", "benchmark", "level", "step", "source", "metric", "model", "value")
+"""Columns shown first: a manifest keeps a row's columns in alphabetical order."""
 _SHORT = 16
 """Hex digits of a digest in a table."""
 
@@ -57,13 +60,18 @@ def artifact_metadata(manifest: Manifest, decision: Decision, uri: str) -> Metad
 def _sparklines(manifest: Manifest) -> Metadata:
     """The first series as curves small enough for the UI to show them in place (below 1000 characters)."""
     shown: Metadata = {}
-    for name, points in list(manifest.series.items())[:_MOST_SPARKLINES]:
-        first = next((value for _, value in points if value is not None), None)
-        last = next((value for _, value in reversed(points) if value is not None), None)
-        if plot := sparkline(points):
-            text = f"{markdown_image(plot, name)} {first:.4g} → {last:.4g}"
+    for name in sorted(manifest.series, key=lambda name: _place(name, _FIRST_SERIES)):
+        values = [value for _, value in manifest.series[name] if value is not None]
+        plot = sparkline(manifest.series[name]) if len(set(values)) > 1 else None
+        if plot and len(shown) < _MOST_SPARKLINES:
+            text = f"{markdown_image(plot, name)} {values[0]:.4g} → {values[-1]:.4g}"
             shown[f"curve: {name}"] = dg.MetadataValue.md(text)
     return shown
+
+
+def _place(name: str, first: Sequence[str]) -> tuple[int, str]:
+    """Sorts the names in `first` to the front, in that order, and the others by name."""
+    return (first.index(name) if name in first else len(first), name)
 
 
 def image(svg: str | None, alt: str) -> dg.MetadataValue | None:
@@ -132,6 +140,10 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> dg.MetadataValue | None:
     if not rows:
         return None
     names = list(dict.fromkeys(name for row in rows for name in row))
+    names = [
+        *(name for name in _FIRST_COLUMNS if name in names),
+        *(n for n in names if n not in _FIRST_COLUMNS),
+    ]
     records = [dg.TableRecord({name: _cell(row.get(name)) for name in names}) for row in rows[:_MOST_ROWS]]
     columns = [dg.TableColumn(name, _column_type(name, records)) for name in names]
     return dg.MetadataValue.table(records, dg.TableSchema(columns))

@@ -87,12 +87,7 @@ def stage_asset(
             owners=[owner],
             kinds={"python", *kinds},
             tags={"artifact": row.kind},
-            metadata={
-                PARTITIONED: partitions is not None,
-                "stage": f"{row.module}.run",
-                "recipe": row.recipe,
-                "inputs": dict(row.slots),
-            },
+            metadata={PARTITIONED: partitions is not None, "stage": f"{row.module}.run"},
             ins={
                 name: dg.AssetIn(partition_mapping=(mappings or {}).get(name))
                 for name in parameters

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -76,9 +77,10 @@ class Page:
         """What a person can read on the page."""
         return self.evaluate("document.body ? document.body.innerText : ''") or ""
 
-    def wait_for(self, *texts: str, seconds: float = 60) -> str:
+    def wait_for(self, *texts: str, seconds: float = 60, reload_every: float | None = None) -> str:
         """Wait until all texts can be read. Raises AssertionError with what was there instead."""
         end = time.monotonic() + seconds
+        reload_at = time.monotonic() + (reload_every or seconds + 1)
         while True:
             shown = self.text()
             missing = [text for text in texts if text not in shown]
@@ -86,6 +88,9 @@ class Page:
                 return shown
             if time.monotonic() > end:
                 raise AssertionError(f"not on the page after {seconds:g} s: {missing}; it shows:\n{shown}")
+            if reload_every and time.monotonic() > reload_at:
+                self.call("Page.reload")
+                reload_at += reload_every
             time.sleep(0.3)
 
     def click(self, text: str, last: bool = False) -> None:
@@ -99,12 +104,24 @@ class Page:
             const r = e.getBoundingClientRect();
             return [r.x + r.width / 2, r.y + r.height / 2];
         }})()"""
-        found = self.evaluate(script)
+        found = self._at_rest(script)
         if found is None:
             raise AssertionError(f"nothing to click that says {text!r}; the page shows:\n{self.text()}")
         for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
             clicks = {} if kind == "mouseMoved" else {"button": "left", "clickCount": 1}
             self.call("Input.dispatchMouseEvent", type=kind, x=found[0], y=found[1], **clicks)
+
+    def _at_rest(self, script: str, seconds: float = 10) -> Any:
+        """The value of a script once it stays the same for a third of a second: dialogs slide in."""
+        end = time.monotonic() + seconds
+        before = self.evaluate(script)
+        while time.monotonic() < end:
+            time.sleep(0.3)
+            now = self.evaluate(script)
+            if now is not None and now == before:
+                return now
+            before = now
+        return None
 
     def type(self, text: str) -> None:
         """Type into whatever has the focus."""
@@ -141,11 +158,11 @@ def chromium(profile: Path, width: int = 1500, height: int = 950) -> Iterator[Pa
             yield page
     finally:
         process.terminate()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # its helper processes still write to the profile
+        process.wait()
 
 
 def _page_address(profile: Path, process: subprocess.Popen[bytes], seconds: float = 60) -> str:

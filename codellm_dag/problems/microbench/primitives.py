@@ -113,6 +113,10 @@ _CONDITIONS = (
 )
 
 
+_NEARLY_ALWAYS_FOUND = ("even", "odd", "other")
+"""Conditions that some number of a list nearly always meets: whether any does would be no question."""
+
+
 def _from_operations() -> Iterator[Primitive]:
     for operation in _OPERATIONS:
         one, each = operation.code.replace("{x}", "{v}"), operation.code.replace("{x}", "x")
@@ -139,30 +143,15 @@ def _from_conditions() -> Iterator[Primitive]:
         yield Primitive(f"drop-{key}", INTS, INTS, f"[x for x in {{v}} if not {x}]", drop, parameter)
         count = (f"count the numbers that are {adjective}",)
         yield Primitive(f"count-{key}", INTS, INT, f"len([x for x in {{v}} if {x}])", count, parameter)
-        yield Primitive(
-            f"any-{key}",
-            INTS,
-            BOOL,
-            f"any({x} for x in {{v}})",
-            (f"check whether any number is {adjective}",),
-            parameter,
-        )
-        yield Primitive(
-            f"all-{key}",
-            INTS,
-            BOOL,
-            f"all({x} for x in {{v}})",
-            (f"check whether every number is {adjective}",),
-            parameter,
-        )
-        yield Primitive(
-            f"is-{key}",
-            INT,
-            BOOL,
-            condition.code.replace("{x}", "{v}"),
-            (f"check whether it is {adjective}",),
-            parameter,
-        )
+        any_, all_ = f"any({x} for x in {{v}})", f"all({x} for x in {{v}})"
+        if key not in _NEARLY_ALWAYS_FOUND:
+            words = (f"check whether any number is {adjective}",)
+            yield Primitive(f"any-{key}", INTS, BOOL, any_, words, parameter)
+        words = (f"check whether every number is {adjective}",)
+        yield Primitive(f"all-{key}", INTS, BOOL, all_, words, parameter)
+        if key != "other":
+            code = condition.code.replace("{x}", "{v}")
+            yield Primitive(f"is-{key}", INT, BOOL, code, (f"check whether it is {adjective}",), parameter)
 
 
 def _conditional() -> Iterator[Primitive]:

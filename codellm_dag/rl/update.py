@@ -51,7 +51,7 @@ class PolicyUpdater:
         )
 
     def update(self, groups: Sequence[TrainedGroup], step: int) -> dict[str, float]:
-        """Train on `groups` at the learning rate of `step` (from 0): ``minibatches`` updates, ``epochs`` times.
+        """Train on `groups` at the learning rate of `step` (from 0), once or as ``loss`` says.
 
         Returns loss, grad_norm (before clipping), clipped_share, learning_rate, logprob_gap, and kl if it is
         part of the loss: means over updates. No groups: no update and only the learning rate.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -59,14 +60,12 @@ def eval_report(samples: Artifacts) -> Requests:
 
 
 def _score_plots(folder: Path) -> dict[str, dg.MetadataValue | None]:
-    """A plot per benchmark: every model's numbers with their intervals."""
-    rows = json.loads((folder / "leaderboard.json").read_text(encoding="utf-8"))
-    names = list(dict.fromkeys(row["benchmark"] for row in rows))
-    plots = {
-        name: intervals(interval_rows([row for row in rows if row["benchmark"] == name]), name)
-        for name in names
-    }
-    return {f"scores: {name}": image(plot, name) for name, plot in plots.items() if plot}
+    """A plot per metric: every model's number with its interval."""
+    by_metric: dict[str, list[dict[str, Any]]] = {}
+    for row in json.loads((folder / "leaderboard.json").read_text(encoding="utf-8")):
+        name = row["metric"] if row["benchmark"] in row["metric"] else f"{row['benchmark']} {row['metric']}"
+        by_metric.setdefault(name, []).append(row)
+    return {name: image(intervals(interval_rows(rows)), name) for name, rows in by_metric.items()}
 
 
 @stage_asset(group="evals", owner="team:evals", kinds={"json"}, show=_score_plots, verify=True)

@@ -119,6 +119,7 @@ def is_whole(store: Store, outcomes: Iterable[Outcome]) -> dg.AssetCheckResult:
 def _metadata(plan: Plan, store: Store, outcome: Outcome) -> dict[str, Any]:
     shown = artifact_metadata(outcome.manifest, outcome.decision, _place(store, outcome.artifact))
     more = plan.show(store.local_path(outcome.artifact)) if plan.show else {}
+    more = {name: value for name, value in more.items() if value is not None}
     return {"why": shown["why"], **more, **shown}
 
 

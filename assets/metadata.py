@@ -19,7 +19,19 @@ _MOST_ROWS, _MOST_TEXT = 100, 400
 _LINES_OF_REASONS = 12
 _MOST_SPARKLINES = 4
 _FIRST_SERIES = ("loss", "reward", "pass_rate", "kl")
-_FIRST_COLUMNS = ("partition", "language", "benchmark", "level", "step", "source", "metric", "model", "value")
+_FIRST_COLUMNS = (
+    "partition",
+    "language",
+    "benchmark",
+    "level",
+    "step",
+    "source",
+    "metric",
+    "model",
+    "value",
+    "ci_low",
+    "ci_high",
+)
 """Columns shown first: a manifest keeps a row's columns in alphabetical order."""
 _SHORT = 16
 """Hex digits of a digest in a table."""
@@ -81,13 +93,13 @@ def image(svg: str | None, alt: str) -> dg.MetadataValue | None:
 
 def _interval_plot(name: str, rows: Sequence[Mapping[str, Any]]) -> dg.MetadataValue | None:
     """A plot of a table that has the columns metric, value, ci_low and ci_high; None for any other."""
-    return image(intervals(interval_rows(rows), name), name)
+    return image(intervals(interval_rows(rows)), name)
 
 
 def interval_rows(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, float, float, float]]:
     """What `plots.intervals` draws of score rows: those that have a value and an interval."""
     return [
-        (" ".join([*filter(None, [row.get("model")]), str(row["metric"])]), row["value"], low, high)
+        (str(row.get("model") or row["metric"]), row["value"], low, high)
         for row in rows
         if row.keys() >= {"metric", "value", "ci_low", "ci_high"}
         and isinstance(low := row["ci_low"], float)

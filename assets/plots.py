@@ -15,6 +15,7 @@ Series = Mapping[str, Sequence[tuple[int, float | None]]]
 
 _PANEL_WIDTH, _PANEL_HEIGHT, _MARGIN = 380, 210, (34, 14, 28, 58)  # margins: top, right, bottom, left
 _COLUMNS, _MOST_PANELS, _MOST_POINTS = 2, 8, 160
+_SPAN = 300  # pixels from the least to the most of an interval plot
 _INK, _GRID, _LINE, _BAND = "#44403c", "#e7e5e4", "#4f46e5", "#a5b4fc"
 
 
@@ -52,28 +53,29 @@ def sparkline(points: Sequence[tuple[int, float | None]]) -> str | None:
     )
 
 
-def intervals(rows: Sequence[tuple[str, float, float, float]], title: str) -> str | None:
-    """An SVG with a line per (label, value, low, high): a dot and its interval; None without rows."""
+def intervals(rows: Sequence[tuple[str, float, float, float]]) -> str | None:
+    """An SVG with a line per (label, value, low, high): a dot on its interval, to one scale that holds 0.
+
+    Up to seven rows with short labels stay below what Dagster shows in place. None without rows.
+    """
     rows = [row for row in rows if all(math.isfinite(number) for number in row[1:])]
     if not rows:
         return None
-    line, top, left, width = 22, 40, 250, 2 * _PANEL_WIDTH
+    texts = [f"{label} {_number(value)}" for label, value, _, _ in rows]
+    left = 14 + 6.5 * max(map(len, texts))
     least, most = _padded(min(0.0, *(row[2] for row in rows)), max(row[3] for row in rows))
-    span = width - left - 70
-
-    def x_of(value: float) -> float:
-        return left + (value - least) / (most - least) * span
-
-    drawn = [_text(12, 20, title, weight="bold")]
-    for index, (label, value, low, high) in enumerate(rows):
-        y = top + index * line + line / 2
-        drawn.append(_text(left - 10, y + 4, label, anchor="end"))
-        drawn.append(_segment(x_of(low), y, x_of(high), y, _BAND, 6))
-        drawn.append(f'<circle cx="{x_of(value):.1f}" cy="{y:.1f}" r="4" fill="{_LINE}"/>')
-        drawn.append(_text(left + span + 10, y + 4, _number(value)))
-    bottom = top + len(rows) * line + 6
-    drawn.insert(0, _segment(x_of(0.0), top, x_of(0.0), bottom, _GRID, 1))
-    return _svg(width, bottom + 10, drawn)
+    x_of = [[left + (number - least) / (most - least) * _SPAN for number in row[1:]] for row in rows]
+    places = [12 + 20 * index for index in range(len(rows))]
+    bars = "".join(f"M{low:.0f},{y}H{high:.0f}" for (_, low, high), y in zip(x_of, places, strict=True))
+    dots = "".join(f"M{x:.0f},{y}h0" for (x, _, _), y in zip(x_of, places, strict=True))
+    words = "".join(f"<text y='{y + 4}'>{escape(text)}</text>" for text, y in zip(texts, places, strict=True))
+    size = f"width='{left + _SPAN + 10:.0f}' height='{20 * len(rows) + 4}'"
+    return (
+        f"<svg xmlns='http://www.w3.org/2000/svg' {size} "
+        f"font-size='11' font-family='sans-serif' stroke-linecap='round'>{words}"
+        f"<path d='{bars}' stroke='{_BAND}' stroke-width='5'/>"
+        f"<path d='{dots}' stroke='{_LINE}' stroke-width='9'/></svg>"
+    )
 
 
 def markdown_image(svg: str, alt: str) -> str:

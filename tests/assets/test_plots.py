@@ -62,12 +62,21 @@ def test_names_are_escaped():
 
 
 def test_intervals_are_drawn_to_scale():
-    svg = intervals([("low", 0.0, 0.0, 0.5), ("high", 0.5, 0.25, 1.0)], "Scores")
+    svg = intervals([("low", 0.0, 0.0, 0.5), ("high", 0.5, 0.25, 1.0)])
     assert svg is not None
-    circles = [float(x) for x in re.findall(r'<circle cx="([\d.]+)"', svg)]
-    assert circles == [250.0, 250.0 + 220.0]  # the scale is 440 wide, from 0 to 1
-    assert texts(svg) == ["Scores", "low", "0", "high", "0.5"]
-    assert intervals([], "Scores") is None
+    bars, dots = re.findall(r"<path d='([^']*)'", svg)
+    left = 14 + 6.5 * len("high 0.5")  # the scale begins after the longest text; it is 300 wide, from 0 to 1
+    assert bars == f"M{left:.0f},12H{left + 150:.0f}M{left + 75:.0f},32H{left + 300:.0f}"
+    assert dots == f"M{left:.0f},12h0M{left + 150:.0f},32h0"
+    assert texts(svg) == ["low 0", "high 0.5"]
+    assert intervals([]) is None
+    assert intervals([("nan", math.nan, 0.0, 1.0)]) is None
+
+
+def test_the_intervals_of_a_few_models_are_shown_in_place():
+    svg = intervals([(f"sft@epochs={n}", 0.123, 0.111, 0.234) for n in range(6)])
+    assert svg is not None
+    assert len(markdown_image(svg, "microbench pass@1")) < 1000  # Dagster's limit
 
 
 def test_the_image_is_in_the_markdown():

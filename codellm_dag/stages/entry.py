@@ -52,7 +52,7 @@ def _stage_process(request: StageRequest) -> int:
     for name in _THREADS:
         os.environ[name] = threads  # before PyTorch or NumPy is imported, which read it once
     os.environ["RAYON_NUM_THREADS"] = str(request.runtime.workers)
-    # Threads that wait asleep: where something else wants a core too, spinning costs three times the CPU time.
+    # Threads that wait asleep: where something else wants a core too, spinning costs thrice the CPU time.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if request.upload:
         channel = StoreChannel(Store(request.store or ""), request.messages)

@@ -28,14 +28,13 @@ class Toys:
         self.store = Store(folder)
         self.instance = instance
         self.resources = build_resources(store=str(folder), launcher="inline")
-        job = dg.define_asset_job("whole", "*", executor_def=dg.in_process_executor)
-        self.job = dg.Definitions(
-            assets=without_partitions(self.assets), jobs=[job], resources=self.resources
-        ).resolve_job_def("whole")
+        self.whole = without_partitions(self.assets)
 
-    def run_whole(self, **config: dict[str, Any]) -> dg.ExecuteInProcessResult:
-        """All assets with all partitions in one run."""
-        return self.job.execute_in_process(
+    def run_whole(self, only: str = "*", **config: dict[str, Any]) -> dg.ExecuteInProcessResult:
+        """All assets (or the one named) with all partitions in one run."""
+        job = dg.define_asset_job("whole", only, executor_def=dg.in_process_executor)
+        definitions = dg.Definitions(assets=self.whole, jobs=[job], resources=self.resources)
+        return definitions.resolve_job_def("whole").execute_in_process(
             run_config=_run_config(config), instance=self.instance, raise_on_error=False
         )
 

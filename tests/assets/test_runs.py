@@ -209,3 +209,13 @@ def test_what_is_whole_passes(toys):
     toys.run_whole()
     (check,) = toys.run_whole().get_asset_check_evaluations()
     assert (check.check_name, check.passed, check.metadata["hashed again"].value) == ("is_whole", True, 1)
+
+
+def test_a_job_over_one_asset_takes_every_model_that_was_ever_made(toys):
+    toys.run_whole()
+    toys.instance.add_dynamic_partitions("trial", ["factor=10"])
+    toys.run("scaled", "factor=10")
+    assert toys.run_whole(only="judged").success
+    assert toys.text("judged", "scaled@factor=10|microbench") == "80.000"
+    key = dg.AssetKey("judged")
+    assert "microbench|scaled@factor=10" in toys.instance.get_materialized_partitions(key)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
 
 from codellm_dag.cli import format as fmt
 from codellm_dag.cli.leaderboard import leaderboard, next_commands
-from codellm_dag.cli.progress import Done
 from codellm_dag.cli.recipes import Choice, RecipeOption, SetOption, choose, save_choice
 from codellm_dag.cli.scores import costs_of, score_json
 from codellm_dag.cli.session import (
@@ -25,6 +24,9 @@ from codellm_dag.cli.session import (
 )
 from codellm_dag.lineage.names import place
 from codellm_dag.lineage.scores import list_scores
+
+if TYPE_CHECKING:
+    from codellm_dag.cli.job import Ended
 
 
 def demo(
@@ -69,9 +71,9 @@ def _run(here: Session, choice: Choice, threads: int) -> None:
         here.err.print("\nStopped. What is finished is kept: the same command goes on from here.")
         raise typer.Exit(INTERRUPTED)
     if here.as_json:
-        here.json(_json(here, choice, ended.run_id, ended.success, ended.problem, ended.done, seconds))
+        here.json(_json(here, choice, ended, seconds))
     elif ended.success:
-        _print(here, choice, ended.done, seconds)
+        _print(here, choice, ended, seconds)
     else:
         here.err.print(Text.assemble(("\nerror", "bold red"), f": {ended.problem}"), soft_wrap=True)
         here.err.print(Text(f"The whole log: {ended.log}"), soft_wrap=True)
@@ -80,18 +82,17 @@ def _run(here: Session, choice: Choice, threads: int) -> None:
         here.no()
 
 
-def _json(
-    here: Session, choice: Choice, run_id: str, success: bool, problem: str, done: list[Done], seconds: float
-) -> dict[str, Any]:
-    scores = [score for score in list_scores(here.store) if score.current] if success else []
+def _json(here: Session, choice: Choice, ended: Ended, seconds: float) -> dict[str, Any]:
+    scores = [score for score in list_scores(here.store) if score.current] if ended.success else []
     costs = costs_of(here.store, scores)
     return {
         "store": here.store.url,
         "recipe": choice.recipe,
         "set": list(choice.changes),
-        "run_id": run_id,
-        "success": success,
-        "problem": problem or None,
+        "run_id": ended.run_id,
+        "success": ended.success,
+        "problem": ended.problem or None,
+        "left_out": ended.left_out,
         "seconds": round(seconds, 3),
         "assets": [
             {
@@ -101,22 +102,25 @@ def _json(
                 "reason": item.reason,
                 "seconds": round(item.seconds, 3),
             }
-            for item in done
+            for item in ended.done
         ],
         "scores": [score_json(score, costs[score.fingerprint]) for score in scores],
         "next": [command for command, _ in next_commands(here, choice, scores)],
     }
 
 
-def _print(here: Session, choice: Choice, done: list[Done], seconds: float) -> None:
+def _print(here: Session, choice: Choice, ended: Ended, seconds: float) -> None:
     scores = [score for score in list_scores(here.store) if score.current]
-    computed = [item for item in done if item.action == "computed"]
-    reused = [item for item in done if item.action == "reused"]
+    computed = [item for item in ended.done if item.action == "computed"]
+    reused = [item for item in ended.done if item.action == "reused"]
     told = f"{len(computed)} computed, {len(reused)} reused in {fmt.duration(seconds)}"
-    here.out.print(f"\n[bold]Done[/]: {told}\n")
+    here.out.print()
+    for line in ended.left_out:
+        here.out.print(Text(f"left out  {line}", style="yellow"), soft_wrap=True)
+    here.out.print(f"[bold]Done[/]: {told}\n")
     if not scores:
         return
-    here.out.print(leaderboard(scores))
+    here.out.print(leaderboard(scores, here.out.width))
     here.out.print("\n[bold]Try next[/]")
     for command, why in next_commands(here, choice, scores):
         here.out.print(Text.assemble("  ", (command, "cyan")), soft_wrap=True)

@@ -167,7 +167,7 @@ def _cause(cause: Cause) -> Text:
             f", … {len(cause.where)} in all" if len(cause.where) > 3 else ""
         )
         text.append(f"  in {shown}", style="dim")
-    elif cause.kind == "recipe" and cause.where != (cause.asset,):
+    elif cause.kind == "recipe" and cause.where not in ((cause.asset,), (f"{cause.asset}[base]",)):
         text.append(f"  in {', '.join(cause.where)}", style="dim")
     for detail in cause.details:
         text.append(f"\n          {detail}", style="dim")

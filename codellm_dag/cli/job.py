@@ -41,6 +41,8 @@ class Ended:
     problem: str = ""
     log: Path = field(default_factory=Path)
     done: list[Done] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    """Partitions that could not be made here, with the reason, e.g. a language without its package."""
 
 
 def run_lifecycle(store_url: str, choice: Choice, threads: int, state: Path, console: Console) -> Ended:
@@ -77,6 +79,7 @@ def _execute(ended: Ended, choice: Choice, threads: int, state: Path, progress: 
             ended.interrupted = True
             return
         ended.run_id, ended.success = result.run_id, result.success
+        ended.left_out = _left_out(result)
         if not result.success:
             ended.problem, ended.interrupted = _problem(result)
 
@@ -88,6 +91,19 @@ def _run_config(choice: Choice, threads: int) -> dict[str, Any]:
         resources = config.setdefault("resources", {})
         resources.setdefault("launcher", {}).setdefault("config", {})["threads"] = threads
     return config
+
+
+def _left_out(result: Any) -> list[str]:
+    """What assets say they left out (`assets/materialize.py` puts it in their metadata)."""
+    found = []
+    for event in result.all_events:
+        if event.is_step_materialization:
+            said = event.materialization.metadata.get("left out")
+            if said is not None:
+                asset = event.materialization.asset_key.to_user_string()
+                lines = str(said.value).replace("**", "").splitlines()
+                found += [f"{asset}: {line.removeprefix('- ')}" for line in lines]
+    return found
 
 
 def _problem(result: Any) -> tuple[str, bool]:

@@ -91,7 +91,8 @@ class StageProgress:
             case "failed":
                 self._end(key, event, "failed")
             case "reused":
-                self._reused.append(Done(*key, "reused", event.message, 0.0))
+                reason = event.message.removesuffix(f", as {event.title}")
+                self._reused.append(Done(*key, "reused", reason, 0.0))
             case "waiting" | "retrying":
                 self.say(f"[yellow]…[/] {escape(label(*key))}  {escape(event.message)}")
 

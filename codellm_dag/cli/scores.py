@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from codellm_dag.cli.format import hours, interval, number
 from codellm_dag.cli.session import (
@@ -24,6 +25,9 @@ from codellm_dag.lineage.cost import DeviceHours, device_hours
 from codellm_dag.lineage.graph import Node, ancestry
 from codellm_dag.lineage.scores import Score, list_scores
 from codellm_dag.store import Store
+
+_WIDE = 92
+"""Columns from which there is room for all columns of the table."""
 
 
 def scores(
@@ -54,7 +58,7 @@ def scores(
                 }
             )
         elif chosen:
-            here.out.print(_table(chosen, costs))
+            here.out.print(_table(chosen, costs, here.out.width))
             _footnotes(here, found, chosen)
         else:
             here.err.print(_why_none(here.store, found), soft_wrap=True)
@@ -90,34 +94,38 @@ def _fits(score: Score, benchmark: str, model: str) -> bool:
     return benchmark in ("", score.benchmark) and model in ("", score.model, score.model.partition("@")[0])
 
 
-def _table(rows: list[Score], costs: dict[str, DeviceHours]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+def _table(rows: list[Score], costs: dict[str, DeviceHours], width: int) -> Table:
+    """A row for each score; where room is scarce, the benchmark is a title instead of a column."""
+    narrow = width < _WIDE
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, header_style="bold")
     table.add_column("score", style="cyan", no_wrap=True)
-    table.add_column("benchmark")
-    table.add_column("model")
+    if not narrow:
+        table.add_column("benchmark", no_wrap=True)
+    table.add_column("model", no_wrap=True)
     trials = any(row.trial != "base" for row in rows)
     if trials:
-        table.add_column("trial")
+        table.add_column("trial", overflow="fold")
     table.add_column("value", justify="right", style="bold", no_wrap=True)
     table.add_column(_interval_title(rows), no_wrap=True)
     table.add_column("n", justify="right", no_wrap=True)
-    table.add_column("device-h", justify="right", no_wrap=True)
-    last = rows[0]
+    table.add_column("dev-h", justify="right", no_wrap=True)
+    last: tuple[str, str] = ("", "")
     for row in rows:
-        if (row.benchmark, row.metric) != (last.benchmark, last.metric):
+        if last not in (("", ""), (row.benchmark, row.metric)):
             table.add_section()
-        last = row
-        style = "" if row.current else "dim"
+        if narrow and row.benchmark != last[0]:
+            table.add_row(Text(row.benchmark, style="bold"))
+        last = (row.benchmark, row.metric)
         table.add_row(
             row.id,
-            row.benchmark,
+            *([] if narrow else [row.benchmark]),
             escape(row.model.partition("@")[0]),
             *([escape(row.trial)] if trials else []),
             number(row.value),
             interval(row),
             str(row.n or "–"),
             hours(costs[row.fingerprint].model),
-            style=style,
+            style="" if row.current else "dim",
         )
     return table
 
@@ -146,9 +154,7 @@ def _footnotes(here: Session, found: list[Score], chosen: list[Score]) -> None:
     older = sum(not row.current for row in found)
     if older and len(chosen) < len(found):
         here.out.print(f"[dim]{older} scores of earlier runs: {here.command('scores --all')}[/]")
-    here.out.print(
-        "[dim]device-h: training the model, failed attempts included; data and evaluation are not in it.[/]"
-    )
+    here.out.print("[dim]dev-h: device-hours of training the model; data and evaluation are not in it.[/]")
 
 
 def _why_none(store: Store, found: list[Score]) -> str:

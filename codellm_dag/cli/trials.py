@@ -64,12 +64,12 @@ def _json(row: Attempt) -> dict[str, Any]:
 
 
 def _print(here: Session, rows: list[Attempt]) -> None:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, header_style="bold")
     table.add_column("started", style="dim", no_wrap=True)
-    table.add_column("asset")
+    table.add_column("asset", overflow="fold")
     table.add_column("ended", no_wrap=True)
     table.add_column("took", justify="right", no_wrap=True)
-    table.add_column("device-h", justify="right", no_wrap=True)
+    table.add_column("dev-h", justify="right", no_wrap=True)
     table.add_column("memory", justify="right", no_wrap=True)
     table.add_column("fingerprint", style="dim", no_wrap=True)
     for row in rows:

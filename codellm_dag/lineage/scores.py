@@ -139,7 +139,7 @@ def find_scores(scores: Sequence[Score], score_id: str, store_url: str) -> list[
 def counterpart(scores: Sequence[Score], score: Score) -> Score:
     """What a score is compared with if nobody says: the present one of its model, benchmark and metric.
 
-    For the present one itself, the one computed just before it. Raises UnknownScoreError if there is none.
+    For the present one itself, the newest of the others. Raises UnknownScoreError if there is none.
     """
     kin = [
         other
@@ -147,16 +147,12 @@ def counterpart(scores: Sequence[Score], score: Score) -> Score:
         if (other.model, other.benchmark, other.metric) == (score.model, score.benchmark, score.metric)
         and other.fingerprint != score.fingerprint
     ]
-    present = [other for other in kin if other.current]
-    if present:
-        return present[0]
-    before = [other for other in kin if other.created < score.created]
-    if not before:
+    if not kin:
         raise UnknownScoreError(
             f"{score.id} is the only {score.metric} of {score.model} on {score.benchmark} so far, so there "
             "is none to compare it with; name a second score (`codellm-dag scores` lists them)"
         )
-    return max(before, key=lambda other: other.created)
+    return max(kin, key=lambda other: (other.current, other.created))
 
 
 def _unknown(score_id: str, scores: Sequence[Score], store_url: str) -> str:

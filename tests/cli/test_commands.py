@@ -19,7 +19,7 @@ def test_scores_table(cli: Cli, life_cycle: LifeCycle) -> None:
     reports = life_cycle.run()
     answer = cli("scores")
     lines = answer.out.splitlines()
-    header = "score benchmark model value 95 % interval n device-h"
+    header = "score benchmark model value 95 % interval n dev-h"
     assert lines[0].split() == header.split()
     row = next(line for line in lines if line.startswith(f"{reports['sft'].fingerprint[:8]}/pass@1"))
     assert row.split()[1:] == ["microbench", "sft", "0.890", "[0.790,", "0.990]", "40", "<0.001"]

@@ -134,6 +134,7 @@ def test_json_of_a_changed_demo(place: Place) -> None:
             "run_id": str,
             "success": bool,
             "problem": (str, type(None)),
+            "left_out": list,
             "seconds": float,
             "assets": [
                 {

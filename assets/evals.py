@@ -17,6 +17,8 @@ from resources.io_manager import Artifacts
 from resources.keys import evaluation_key
 
 _ALL = dg.AllPartitionMapping()
+_WITH_WHAT_IS_THERE = dg.AutomationCondition.eager().without(~dg.AutomationCondition.any_deps_missing())
+"""After any report, though other models were never evaluated."""
 
 
 @stage_asset(group="benchmarks", owner="team:evals", kinds={"json"}, partitions=BENCHMARKS)
@@ -53,7 +55,13 @@ def samples(
     }
 
 
-@stage_asset(group="evals", owner="team:evals", kinds={"json"}, partitions=MODEL_EVALUATIONS)
+@stage_asset(
+    group="evals",
+    owner="team:evals",
+    kinds={"json"},
+    partitions=MODEL_EVALUATIONS,
+    automation=dg.AutomationCondition.eager(),
+)
 def eval_report(samples: Artifacts) -> Requests:
     """Scores of one model on one benchmark, each with n, its estimator and a confidence interval."""
     return {key: {"samples": artifact} for key, artifact in samples.items()}
@@ -68,7 +76,14 @@ def _score_plots(folder: Path) -> dict[str, dg.MetadataValue | None]:
     return {name: image(intervals(interval_rows(rows)), name) for name, rows in by_metric.items()}
 
 
-@stage_asset(group="evals", owner="team:evals", kinds={"json"}, show=_score_plots, verify=True)
+@stage_asset(
+    group="evals",
+    owner="team:evals",
+    kinds={"json"},
+    show=_score_plots,
+    verify=True,
+    automation=_WITH_WHAT_IS_THERE,
+)
 def leaderboard(eval_report: Artifacts) -> Inputs:
     """All scores in one table."""
     return many("report", eval_report)

@@ -49,6 +49,7 @@ def stage_asset(
     model: str | None = None,
     show: Callable[[Path], Mapping[str, Any]] | None = None,
     verify: bool = False,
+    automation: dg.AutomationCondition | None = None,
     stage: Stage | None = None,
 ) -> Callable[[Callable[..., Inputs | Requests]], dg.AssetsDefinition]:
     """Make the decorated function the asset of the stage with its name.
@@ -58,6 +59,7 @@ def stage_asset(
     - `model`: what the asset makes is a model of this name, to be evaluated
     - `show`: from the artifact's folder to metadata that its manifest does not hold
     - `verify`: hash what is reused again, as the blocking check is_whole
+    - `automation`: when Dagster should materialize it by itself, if its automation sensor is on
     - `stage`: the stage, if not the registry's of that name
     """
 
@@ -94,6 +96,7 @@ def stage_asset(
                 if name != "context"
             },
             partitions_def=partitions,
+            automation_condition=automation,
             check_specs=[dg.AssetCheckSpec(IS_WHOLE, asset=row.name, description=_WHOLE, blocking=True)]
             if verify
             else None,

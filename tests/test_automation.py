@@ -1,6 +1,7 @@
 """The sensor and the schedule, on a real folder that grows."""
 
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -81,3 +82,29 @@ def test_nothing_runs_by_itself_until_it_is_turned_on():
 
 def test_the_jobs():
     assert list(SELECTIONS) == ["lifecycle", "corpora", "pretrain", "post_train", "evaluate", "retrain"]
+
+
+def test_reports_and_the_leaderboard_follow_new_samples_by_themselves():
+    """Both are cheap; what costs, nothing but a person, a schedule or a changed source starts."""
+    from codellm_dag.definitions import defs
+
+    def report(asset: str) -> None:
+        partition = dg.MultiPartitionKey({"model": "sft@epochs=2", "benchmark": "microbench"})
+        instance.report_runless_asset_event(dg.AssetMaterialization(asset, partition=partition))
+
+    def requested(cursor: Any) -> tuple[dict[str, int], Any]:
+        result = dg.evaluate_automation_conditions(defs, instance, cursor=cursor)
+        names = ("samples", "eval_report", "leaderboard", "sft_checkpoint")
+        found = {name: result.get_num_requested(dg.AssetKey(name)) for name in names}
+        return {name: number for name, number in found.items() if number}, result.cursor
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions("model", ["sft", "sft@epochs=2"])
+        asked, cursor = requested(None)
+        assert asked == {}
+        report("samples")
+        asked, cursor = requested(cursor)
+        assert asked["eval_report"] == 1
+        report("eval_report")
+        asked, _ = requested(cursor)
+        assert asked == {"leaderboard": 1}

@@ -49,6 +49,7 @@ def snapshot() -> dict[str, Any]:
             "deps": sorted(dep.asset_key.to_user_string() for dep in spec.deps),
             "partitions": partitions_name(spec.partitions_def),
             "artifact": spec.tags["artifact"],
+            "automation": spec.automation_condition is not None,
             "blocking checks": sorted(name for name, blocking in checks.get(name, {}).items() if blocking),
         }
         for name, spec in sorted(specs.items())

@@ -113,12 +113,27 @@ def _problem(result: Any) -> tuple[str, bool]:
             error, told = event.step_failure_data.error, event.step_failure_data.user_failure_data
             if error and error.cls_name in _INTERRUPTED:
                 return "interrupted", True
-            words = told.description if told and told.description else _innermost(error)
-            return f"{event.step_key}: {words}" if not told else words.strip(), False
+            if told and told.description:
+                return told.description.strip(), False
+            return _failed_checks(result) or f"{event.step_key}: {_innermost(error)}", False
     for event in result.all_events:
         if event.is_failure and event.message:
             return event.message, False
     return "the run failed", False
+
+
+def _failed_checks(result: Any) -> str:
+    """The blocking checks that failed, with what they say."""
+    found = []
+    for event in result.all_events:
+        if event.event_type_value == "ASSET_CHECK_EVALUATION":
+            check = event.asset_check_evaluation_data
+            if check.blocking and not check.passed:
+                asset = check.asset_key.to_user_string()
+                found.append(
+                    f"{asset} did not pass its check {check.check_name}: {check.description or 'failed'}"
+                )
+    return "\n".join(found)
 
 
 def _innermost(error: Any) -> str:

@@ -172,6 +172,13 @@ def test_a_failure_names_the_asset_and_the_log(place: Place) -> None:
     assert "diverged" in failed
 
 
+def test_a_failed_blocking_check_says_what_it_found(place: Place) -> None:
+    done = place.run("demo", "--set", "clean_corpus.min_bytes=100000", "--json")
+    assert done.returncode == 1
+    told = "clean_corpus did not pass its check something_is_left: 0 documents are left"
+    assert json.loads(done.stdout)["problem"] == told
+
+
 def test_an_interrupt_ends_the_stage_and_says_how_to_go_on(place: Place) -> None:
     words = ("demo", "--set", "pretrained_checkpoint.steps=50")
     process = subprocess.Popen(

@@ -62,7 +62,20 @@ def eval_report(samples):
     return {key: {"samples": artifact} for key, artifact in samples.items()}
 
 
+@dg.asset_check(asset="clean_corpus", blocking=True, required_resource_keys={"store"})
+def something_is_left(context):
+    """A blocking check."""
+    store = context.resources.store.open()
+    documents = store.manifest(store.refs.artifact("clean_corpus", "python")).metrics["documents"]
+    return dg.AssetCheckResult(passed=documents > 0, description=f"{documents} documents are left")
+
+
 _ASSETS = [raw_corpus, clean_corpus, mixture, pretrained_checkpoint, sft_checkpoint, samples, eval_report]
 _JOB = dg.define_asset_job("lifecycle", "*", executor_def=dg.in_process_executor)
 
-defs = dg.Definitions(assets=without_partitions(_ASSETS), jobs=[_JOB], resources=build_resources())
+defs = dg.Definitions(
+    assets=without_partitions(_ASSETS),
+    asset_checks=[something_is_left],
+    jobs=[_JOB],
+    resources=build_resources(),
+)

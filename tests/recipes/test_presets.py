@@ -91,4 +91,6 @@ def test_tiny_means_the_same_over_laptop_as_alone(stage):
     recipe_class = STAGES[stage].recipe_class()
     given = (run_config("tiny").get("ops") or {}).get(stage, {}).get("config", {})
     over_laptop = overlay(preset_recipe(stage, recipe_class, "laptop"), given)
-    assert over_laptop == preset_recipe(stage, recipe_class, "tiny")
+    assert over_laptop == preset_recipe(stage, recipe_class, "tiny"), (
+        f"laptop.yaml names fields of {stage} that tiny.yaml does not; name them in tiny.yaml too"
+    )

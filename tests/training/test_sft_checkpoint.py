@@ -1,0 +1,86 @@
+"""The fine-tuning stage: a chat model that answers, repeatable to the byte; what it refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from codellm_dag.generation import chat_prompt, load_model
+from codellm_dag.generation.engine import Generator
+from codellm_dag.generation.prompting import is_chat_checkpoint
+from codellm_dag.recipes.training import SftRecipe
+from codellm_dag.stages.protocol import Inputs
+from codellm_dag.training import pretrained_checkpoint, sft_checkpoint
+from codellm_dag.training.rows import InvalidTrainingDataError
+from tests.modelkit.tiny import RecordingReport, artifact, save_checkpoint
+from tests.training.conftest import TINY, files
+
+RECIPE = SftRecipe.parse(
+    {
+        "optimizer": {"name": "muon", "learning_rate": 0.02},
+        "batch": {"global_rows": 2, "micro_rows": 2},
+        "epochs": 60,
+        "sequence_length": 64,
+    }
+)
+ANSWERS = {"one": "    return 1", "two": "    return 2"}
+
+
+@pytest.fixture(scope="module")
+def slots(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    """A pretrained checkpoint, its tokenizer, and two questions four times over."""
+    folder = tmp_path_factory.mktemp("sft")
+    for name in ("pretrained", "data"):
+        (folder / name).mkdir()
+    pretrained_checkpoint.run(TINY, inputs, folder / "pretrained", RecordingReport(folder / "resume"))
+    talks = [
+        [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        for question, answer in ANSWERS.items()
+    ]
+    pq.write_table(pa.table({"messages": talks * 4}), folder / "data" / "train.parquet")
+    return {
+        "checkpoint": artifact(folder / "pretrained"),
+        "tokenizer": inputs["tokenizer"],
+        "data": artifact(folder / "data"),
+    }
+
+
+def run(recipe: SftRecipe, slots: dict[str, object], folder: Path) -> RecordingReport:
+    (folder / "out").mkdir(parents=True)
+    report = RecordingReport(folder / "resume")
+    sft_checkpoint.run(recipe, Inputs(slots), folder / "out", report)  # type: ignore[arg-type]
+    return report
+
+
+def test_it_learns_to_answer_and_to_stop_and_repeats_to_the_byte(
+    slots: dict[str, object], tmp_path: Path
+) -> None:
+    report = run(RECIPE, slots, tmp_path / "one")
+    out = tmp_path / "one" / "out"
+    model, tokenizer = load_model(out)
+    asked = [chat_prompt(tokenizer, question) for question in ANSWERS]
+    answers = Generator(model, tokenizer).sample(asked, max_new_tokens=20, temperature=0)
+    assert [row[0].text for row in answers] == list(ANSWERS.values())
+    assert all(row[0].finished for row in answers)
+    assert is_chat_checkpoint(out)
+    assert model.generation_config.eos_token_id == [2, 0]
+    assert report.metrics["examples"] == 8
+    assert report.metrics["loss_last"] < 0.1
+    assert json.loads((out / "training.json").read_text())["tokens"] == report.metrics["tokens"]
+    again = run(RECIPE, slots, tmp_path / "two")
+    assert files(tmp_path / "two" / "out") == files(out)
+    assert again.points == report.points
+
+
+def test_what_does_not_fit_is_refused(slots: dict[str, object], tmp_path: Path) -> None:
+    with pytest.raises(
+        InvalidTrainingDataError, match="sequence_length = 2048 is above the checkpoint's 1024"
+    ):
+        run(RECIPE.with_changes({"sequence_length": 2048}), slots, tmp_path / "long")
+    small = artifact(save_checkpoint(tmp_path / "small", chat=False))
+    with pytest.raises(InvalidTrainingDataError, match="has 259 embeddings, the tokenizer 400 entries"):
+        run(RECIPE, slots | {"checkpoint": small}, tmp_path / "other")

@@ -104,7 +104,7 @@ def _json(here: Session, choice: Choice, ended: Ended, seconds: float) -> dict[s
             }
             for item in ended.done
         ],
-        "scores": [score_json(score, costs[score.fingerprint]) for score in scores],
+        "scores": [score_json(score, costs[score.report_id]) for score in scores],
         "next": [command for command, _ in next_commands(here, choice, scores)],
     }
 

@@ -16,9 +16,8 @@ from codellm_dag.cli.scores import score_json
 from codellm_dag.cli.session import DEFAULT_STORE, DebugOption, JsonOption, Session, StoreOption, session
 from codellm_dag.lineage.causes import Cause
 from codellm_dag.lineage.diff import Consequence, Difference, compare
-from codellm_dag.lineage.graph import ancestry
 from codellm_dag.lineage.names import place
-from codellm_dag.lineage.scores import Score, counterpart, find_scores, list_scores
+from codellm_dag.lineage.scores import Score, counterpart, find_scores, list_scores, score_root
 from codellm_dag.lineage.sources import FileChanges, compare_files
 from codellm_dag.store import Store
 
@@ -58,8 +57,8 @@ def diff(
         second_store = Store(other_store) if other_store else here.store
         first, second = _pairs(here.store, second_store, score, other)
         found = compare(
-            ancestry(here.store, here.store.artifact(first[0].fingerprint)),
-            ancestry(second_store, second_store.artifact(second[0].fingerprint)),
+            score_root(here.store, first[0]),
+            score_root(second_store, second[0]),
         )
         files = [compare_files(here.store, a, second_store, b) for a, b in found.corpora]
         if as_json:

@@ -26,9 +26,9 @@ from codellm_dag.cli.session import (
 )
 from codellm_dag.lineage.cost import device_hours, device_seconds
 from codellm_dag.lineage.errors import LineageError
-from codellm_dag.lineage.graph import Node, ancestry, nodes
+from codellm_dag.lineage.graph import Node, nodes
 from codellm_dag.lineage.names import place
-from codellm_dag.lineage.scores import Score, find_scores, list_scores
+from codellm_dag.lineage.scores import Score, find_scores, list_scores, score_root
 from codellm_dag.lineage.sources import SourceFile, list_files, raw_corpora, summarise
 from codellm_dag.store import Environment, Manifest, Store
 
@@ -64,9 +64,8 @@ def lineage(
     codellm-dag lineage 3fa1c2d4 --grep heapq
     """
     with session(store, as_json=as_json, debug=debug) as here:
-        everyone = list_scores(here.store)
-        chosen = find_scores(everyone, score, place(here.store))
-        root = ancestry(here.store, here.store.artifact(chosen[0].fingerprint))
+        chosen = find_scores(list_scores(here.store), score, place(here.store))
+        root = score_root(here.store, chosen[0])
         listed = list_files(here.store, root, grep) if files or grep else None
         if as_json:
             here.json(_json(here.store, chosen, root, listed))
@@ -74,7 +73,6 @@ def lineage(
             _print_files(here, chosen, listed)
         else:
             _print_tree(here, chosen, root, full)
-            _print_others(here, chosen, everyone)
         if listed == []:
             if not as_json:
                 here.err.print(
@@ -157,12 +155,6 @@ def _print_tree(here: Session, chosen: list[Score], root: Node, full: bool) -> N
         here.out.print(
             f"Every source file:  {here.command(f'lineage {chosen[0].report_id} --files')}", soft_wrap=True
         )
-
-
-def _print_others(here: Session, chosen: list[Score], everyone: list[Score]) -> None:
-    models = {row.model for row in everyone if row.fingerprint == chosen[0].fingerprint}
-    for model in sorted(models - {chosen[0].model}):
-        here.out.print(Text(f"Also the number of {model}: its samples came out the same.", style="yellow"))
 
 
 class _Drawing:

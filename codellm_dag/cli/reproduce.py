@@ -15,11 +15,11 @@ from codellm_dag.cli.lineage import ScoreArgument, headline
 from codellm_dag.cli.progress import StageProgress
 from codellm_dag.cli.scores import score_json
 from codellm_dag.cli.session import DEFAULT_STORE, DebugOption, JsonOption, Session, StoreOption, session
-from codellm_dag.lineage.graph import Node, ancestry, nodes
+from codellm_dag.lineage.graph import Node, nodes
 from codellm_dag.lineage.names import place
 from codellm_dag.lineage.reproduce import Reproduction, Step, machine_notes
 from codellm_dag.lineage.reproduce import reproduce as rebuild
-from codellm_dag.lineage.scores import Score, find_scores, list_scores
+from codellm_dag.lineage.scores import Score, find_scores, list_scores, score_root
 from codellm_dag.recipes import Runtime
 from codellm_dag.stages.environment import collect_environment
 from codellm_dag.store import Store
@@ -55,7 +55,7 @@ def reproduce(
     """
     with session(store, as_json=as_json, debug=debug) as here:
         chosen = find_scores(list_scores(here.store), score, place(here.store))
-        root = ancestry(here.store, here.store.artifact(chosen[0].fingerprint))
+        root = score_root(here.store, chosen[0])
         target = Store(into or _temporary(here.store))
         target.check()
         kept = bool(into)

@@ -22,8 +22,8 @@ from codellm_dag.cli.session import (
     session,
 )
 from codellm_dag.lineage.cost import DeviceHours, device_hours
-from codellm_dag.lineage.graph import Node, ancestry
-from codellm_dag.lineage.scores import Score, list_scores
+from codellm_dag.lineage.graph import Node
+from codellm_dag.lineage.scores import Score, list_scores, score_root
 from codellm_dag.store import Store
 
 _WIDE = 92
@@ -54,7 +54,7 @@ def scores(
             here.json(
                 {
                     "store": here.store.url,
-                    "scores": [score_json(row, costs[row.fingerprint]) for row in chosen],
+                    "scores": [score_json(row, costs[row.report_id]) for row in chosen],
                 }
             )
         elif chosen:
@@ -81,13 +81,10 @@ def cost_json(cost: DeviceHours) -> dict[str, Any]:
 
 
 def costs_of(store: Store, rows: list[Score]) -> dict[str, DeviceHours]:
-    """The device-hours of each report, by its fingerprint."""
+    """The device-hours of each report, by its id."""
     known: dict[str, Node] = {}
-    reports = {row.fingerprint for row in rows}
-    return {
-        fingerprint: device_hours(ancestry(store, store.artifact(fingerprint), known))
-        for fingerprint in reports
-    }
+    reports = {row.report_id: row for row in rows}
+    return {name: device_hours(score_root(store, row, known)) for name, row in reports.items()}
 
 
 def _fits(score: Score, benchmark: str, model: str) -> bool:
@@ -124,7 +121,7 @@ def _table(rows: list[Score], costs: dict[str, DeviceHours], width: int) -> Tabl
             number(row.value),
             interval(row),
             str(row.n or "–"),
-            hours(costs[row.fingerprint].model),
+            hours(costs[row.report_id].model),
             style="" if row.current else "dim",
         )
     return table
@@ -142,12 +139,8 @@ def _footnotes(here: Session, found: list[Score], chosen: list[Score]) -> None:
         share = max(row.judged_inside for row in inside)
         ids = ", ".join(sorted({row.report_id for row in inside}))
         here.out.print(f"Judged inside the sandbox, so forgeable: up to {share:.0%} of the samples of {ids}.")
-    shared = [row for row in chosen if row.model != row.computed_as]
-    for row in {row.report_id: row for row in shared}.values():
-        here.out.print(
-            f"{row.report_id} was computed for {row.computed_as}; the samples of {row.model} are the same.",
-            markup=False,
-        )
+    if any(row.model != row.computed_as for row in chosen):
+        here.out.print("An id with ':model': the samples, hence the report, are those of another model too.")
     errors = sum(row.infrastructure_errors for row in chosen)
     if errors:
         here.out.print(f"Without a verdict (infrastructure errors), left out: {errors} samples.")

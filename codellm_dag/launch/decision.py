@@ -46,6 +46,22 @@ def explain(
     store: Store, identity: Identity, found: Hit | Miss, asset: str, partition: str | None
 ) -> Decision:
     """The decision on a computation that was looked up."""
+    decision = _explained(store, identity, found, asset, partition)
+    return decision.model_copy(update={"inputs": _given(identity, found)})
+
+
+def _given(identity: Identity, found: Hit | Miss) -> dict[str, Artifact]:
+    """The inputs of the request, if its result was computed before, from others with the same contents."""
+    if isinstance(found, Miss):
+        return {}
+    made_from = {slot: artifact.fingerprint for slot, artifact in found.manifest.inputs.items()}
+    given = {slot: artifact.fingerprint for slot, artifact in identity.inputs.items()}
+    return {} if given == made_from else dict(identity.inputs)
+
+
+def _explained(
+    store: Store, identity: Identity, found: Hit | Miss, asset: str, partition: str | None
+) -> Decision:
     ref = store.refs.get(asset, partition)
     previous = ref.artifact if ref else None
     action = "reused" if isinstance(found, Hit) else "computed"

@@ -86,7 +86,7 @@ class _Comparison:
         """Compare two nodes of the same place, and what lies below them."""
         pair = (a.artifact.fingerprint, b.artifact.fingerprint)
         same_content = a.artifact.content_digest == b.artifact.content_digest
-        if (pair[0] == pair[1] and same_content) or pair in self._seen:
+        if pair in self._seen or (pair[0] == pair[1] and same_content and (path or not _inputs_differ(a, b))):
             return
         if same_content and path and effect:  # nothing below can have had an effect through here
             self._stopped.append((a, b, path))
@@ -177,8 +177,9 @@ def _nondeterminism(a: Node, b: Node) -> Cause:
 
 
 def _inputs_differ(a: Node, b: Node) -> bool:
-    contents = [{slot: node.artifact.content_digest for slot, node in side.inputs.items()} for side in (a, b)]
-    return contents[0] != contents[1]
+    """Whether they were made from other computations; two models can share a report."""
+    made_from = [{slot: node.artifact.fingerprint for slot, node in side.inputs.items()} for side in (a, b)]
+    return made_from[0] != made_from[1]
 
 
 def _consequence(a: Node, b: Node, path: tuple[str, ...]) -> Consequence:

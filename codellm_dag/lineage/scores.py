@@ -4,6 +4,9 @@ A score is one row of the ``scores.json`` of one ``eval_report`` artifact. Its i
 digits of the report's fingerprint, ``/``, and the metric: ``3fa1c2d4/pass@1``. Without the metric it names
 all numbers of the report; an unambiguous beginning of the digits is enough.
 
+Inputs count by content, so two models whose samples come out the same share a report. It is the number of
+both: for the one that came second the id is ``3fa1c2d4:rl/pass@1``, and its lineage begins with its samples.
+
 Not covered: how a score is computed (`codellm_dag/evaluation`) and what it cost (`cost.py`).
 """
 
@@ -17,11 +20,12 @@ from datetime import datetime
 from typing import Any
 
 from codellm_dag.lineage.errors import LineageError, UnknownScoreError
+from codellm_dag.lineage.graph import Node, ancestry
 from codellm_dag.store import Manifest, Ref, Store, StoreError
 
 REPORT_STAGE = "eval_report"
 _ID_DIGITS = 8
-_ID = re.compile(r"(?P<report>[0-9a-f]{1,64})(/(?P<metric>.+))?")
+_ID = re.compile(r"(?P<report>[0-9a-fA-F]{1,64})(:(?P<model>[^/]+))?(/(?P<metric>.+))?")
 
 
 @dataclass(frozen=True)
@@ -29,9 +33,12 @@ class Score:
     """One number with its uncertainty, and the artifact it was read from."""
 
     id: str
-    """Report id and metric, e.g. ``3fa1c2d4/pass@1``."""
+    """Report id and metric, e.g. ``3fa1c2d4/pass@1`` (or ``3fa1c2d4:rl/pass@1``)."""
     fingerprint: str
     """Of the eval_report artifact, 64 hex digits."""
+    asset: str
+    partition: str
+    """The asset partition whose number it is."""
     benchmark: str
     metric: str
     model: str
@@ -81,7 +88,7 @@ def list_scores(store: Store) -> list[Score]:
 
 
 def read_scores(store: Store, manifest: Manifest, refs: Sequence[Ref]) -> list[Score]:
-    """The scores of one report, for every model of which it is the present one.
+    """The scores of one report: for the model it was computed for, and for others whose present report it is.
 
     Raises LineageError if its ``scores.json`` is gone or damaged.
     """
@@ -90,7 +97,9 @@ def read_scores(store: Store, manifest: Manifest, refs: Sequence[Ref]) -> list[S
         rows = json.loads(text)
         if not isinstance(rows, list):
             raise TypeError("it is not a list")
-        names = [(ref.partition, ref.updated) for ref in refs] or [(None, None)]
+        names: list[tuple[str, datetime | None]] = [(ref.partition or "", ref.updated) for ref in refs]
+        if (manifest.partition or "") not in [name for name, _ in names]:
+            names.insert(0, (manifest.partition or "", None))
         return [_score(manifest, row, *name) for row in rows for name in names]
     except (OSError, ValueError, KeyError, TypeError, StoreError) as error:
         raise LineageError(
@@ -108,32 +117,53 @@ def report_manifest(store: Store, score: Score) -> Manifest:
 def find_scores(scores: Sequence[Score], score_id: str, store_url: str) -> list[Score]:
     """The scores that an id names: one, or all of a report if the id has no metric.
 
-    Of several models with one report, those of the model for which it was computed.
+    Of several models with one report, those of the model that the id names, else of the first.
 
     Raises UnknownScoreError if there are none, or if the digits begin several reports.
     """
-    matched = _ID.fullmatch(score_id.strip().lower())
+    matched = _ID.fullmatch(score_id.strip())
     if not matched:
         raise UnknownScoreError(
             f"{score_id!r} is not a score id; an id looks like 3fa1c2d4/pass@1: hex digits of the report and "
             "a metric. `codellm-dag scores` lists them"
         )
-    digits, metric = matched["report"], matched["metric"]
+    digits, model, metric = matched["report"].lower(), matched["model"], matched["metric"]
     found = [score for score in scores if score.fingerprint.startswith(digits)]
     if not found:
         raise UnknownScoreError(_unknown(score_id, scores, store_url))
-    reports = sorted({score.report_id for score in found})
+    reports = sorted({score.fingerprint[:_ID_DIGITS] for score in found})
     if len(reports) > 1:
         raise UnknownScoreError(
             f"score id {score_id!r} is ambiguous: {len(reports)} reports begin with {digits!r} "
             f"({', '.join(reports[:4])}); give more digits"
         )
-    chosen = [score for score in found if metric is None or score.metric.lower() == metric]
+    models = dict.fromkeys(score.model for score in found)
+    if model is not None and model not in models:
+        raise UnknownScoreError(
+            f"report {reports[0]} is not of model {model!r}; it is of: {', '.join(models)}"
+        )
+    of_model = [score for score in found if score.model == (model or score.computed_as)]
+    chosen = [score for score in of_model if metric is None or score.metric.lower() == metric.lower()]
     if not chosen:
-        metrics = ", ".join(score.metric for score in found)
+        metrics = ", ".join(score.metric for score in of_model)
         raise UnknownScoreError(f"report {reports[0]} has no metric {metric!r}; it has: {metrics}")
-    own = [score for score in chosen if score.model == score.computed_as]
-    return own or [score for score in chosen if score.model == chosen[0].model]
+    return chosen
+
+
+def score_root(store: Store, score: Score, known: dict[str, Node] | None = None) -> Node:
+    """The node of the score's report, with all it was made from below it.
+
+    Of a report that was computed for another model, the inputs are those that this model gave. `known` holds
+    nodes that were read before.
+    """
+    root = ancestry(store, store.artifact(score.fingerprint), known)
+    if score.model == score.computed_as:
+        return root
+    decisions = store.decisions.of(score.asset, score.partition)
+    given = next((d.inputs for d in reversed(decisions) if d.fingerprint == score.fingerprint), {})
+    inputs = {slot: ancestry(store, artifact, known) for slot, artifact in sorted(given.items())}
+    renamed = root.artifact.model_copy(update={"name": score.asset, "partition": score.partition})
+    return Node(renamed, root.manifest, inputs or root.inputs)
 
 
 def counterpart(scores: Sequence[Score], score: Score) -> Score:
@@ -167,13 +197,16 @@ def _model(partition: str | None) -> str:
     return (partition or "").rpartition("|")[0] or partition or ""
 
 
-def _score(manifest: Manifest, row: dict[str, Any], partition: str | None, updated: datetime | None) -> Score:
-    """A row of ``scores.json`` for the name `partition`; for the manifest's own if no name points at it."""
-    model = _model(partition if updated else manifest.partition)
+def _score(manifest: Manifest, row: dict[str, Any], partition: str, updated: datetime | None) -> Score:
+    """A row of ``scores.json`` for one asset partition; `updated` is None if its name points elsewhere."""
+    model, computed_as = _model(partition), _model(manifest.partition)
     trial = model.partition("@")[2] or "base"
+    report = manifest.fingerprint[:_ID_DIGITS] + ("" if model == computed_as else f":{model}")
     return Score(
-        id=f"{manifest.fingerprint[:_ID_DIGITS]}/{row['metric']}",
+        id=f"{report}/{row['metric']}",
         fingerprint=manifest.fingerprint,
+        asset=manifest.name,
+        partition=partition,
         benchmark=str(row["benchmark"]),
         metric=str(row["metric"]),
         model=model,
@@ -191,5 +224,5 @@ def _score(manifest: Manifest, row: dict[str, Any], partition: str | None, updat
         created=manifest.created,
         updated=updated or manifest.created,
         current=updated is not None,
-        computed_as=_model(manifest.partition),
+        computed_as=computed_as,
     )

@@ -84,6 +84,10 @@ class Decision(_Record):
     previous: str | None = Field(default=None, description="Fingerprint the asset partition had before")
     reasons: list[str] = Field(description="At least one line")
     changes: list[Change] = Field(default_factory=list)
+    inputs: dict[str, Artifact] = Field(
+        default_factory=dict,
+        description="What was given by slot, if the artifact was computed from others with the same contents",
+    )
     at: datetime
 
 

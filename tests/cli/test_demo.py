@@ -21,8 +21,6 @@ from toy_life_cycle import write_sources
 
 from tests.cli.test_json import HOURS, SCORE, check
 
-pytestmark = pytest.mark.xdist_group("cli_demo")
-
 _SCRIPT = Path(__file__).parent / "toy_demo.py"
 _PLAIN = ("COLUMNS", "FORCE_COLOR", "NO_COLOR", "CODELLM_STORE", "CODELLM_PRESET", "DAGSTER_HOME")
 

@@ -11,6 +11,8 @@ from tests.cli.conftest import Cli
 SCORE = {
     "id": str,
     "fingerprint": str,
+    "asset": str,
+    "partition": str,
     "benchmark": str,
     "metric": str,
     "model": str,
@@ -40,6 +42,7 @@ DECISION = {
     "previous": (str, type(None)),
     "reasons": [str],
     "changes": list,
+    "inputs": dict,
     "at": str,
 }
 

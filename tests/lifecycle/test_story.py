@@ -37,12 +37,7 @@ def test_a_number_leads_down_to_a_named_file_of_the_standard_library(lifecycle: 
     trace = lifecycle.json("lineage", lifecycle.score("rl", "microbench"), "--files")
     stages = {artifact["stage"] for artifact in trace["artifacts"]}
     assert {"raw_corpus", "clean_corpus", "mixture", "tokenizer", "sft_checkpoint", "rl_policy"} <= stages
-    files = [
-        (row["path"], row["sha256"])
-        for artifact in trace["artifacts"]
-        for row in artifact.get("files", [])
-        if row["language"] == "python"
-    ]
+    files = [(row["path"], row["sha256"]) for row in trace["files"] if row["language"] == "python"]
     assert files
     library = Path(sysconfig.get_paths()["stdlib"])
     for path, digest in files[:20]:
@@ -56,7 +51,7 @@ def test_one_changed_learning_rate_is_the_one_cause(lifecycle: Project) -> None:
     assert before != after
     found = lifecycle.json("diff", before, after)
     assert [(c["kind"], c["asset"], c["field"], c["after"]) for c in found["causes"]] == [
-        ("recipe", "sft_checkpoint[base]", "optimizer.learning_rate", 0.01)
+        ("recipe", "sft_checkpoint", "optimizer.learning_rate", 0.01)
     ]
     assert found["consequences"]
     assert lifecycle.json("diff", after, after)["causes"] == []

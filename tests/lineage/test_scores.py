@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from toy_life_cycle import LifeCycle
+from toy_life_cycle import STAGES, LifeCycle
 
+from codellm_dag.launch import InlineLauncher
+from codellm_dag.lineage.diff import compare
 from codellm_dag.lineage.errors import LineageError, UnknownScoreError
-from codellm_dag.lineage.scores import counterpart, find_scores, list_scores
+from codellm_dag.lineage.graph import nodes
+from codellm_dag.lineage.reproduce import reproduce
+from codellm_dag.lineage.scores import counterpart, find_scores, list_scores, score_root
 from codellm_dag.store import Store
 
 
@@ -128,13 +132,46 @@ def test_models_with_equal_samples_share_a_report(store: Store, life_cycle: Life
     """With coarse samples both models give the same bytes: one report, which is the number of both."""
     reports = life_cycle.run(samples={"decimals": 0})
     assert reports["sft"].fingerprint == reports["pretrained"].fingerprint
+    digits = reports["sft"].fingerprint[:8]
     rows = [row for row in list_scores(store) if row.fingerprint == reports["sft"].fingerprint]
-    assert [(row.metric, row.model, row.computed_as, row.current) for row in rows] == [
-        ("pass@1", "pretrained", "pretrained", True),
-        ("pass@1", "sft", "pretrained", True),
-        ("pass@5", "pretrained", "pretrained", True),
-        ("pass@5", "sft", "pretrained", True),
+    assert [(row.id, row.model, row.computed_as, row.current) for row in rows] == [
+        (f"{digits}/pass@1", "pretrained", "pretrained", True),
+        (f"{digits}:sft/pass@1", "sft", "pretrained", True),
+        (f"{digits}/pass@5", "pretrained", "pretrained", True),
+        (f"{digits}:sft/pass@5", "sft", "pretrained", True),
     ]
     assert rows[1].updated > rows[1].created
-    found = find_scores(list_scores(store), f"{rows[0].report_id}/pass@1", store.url)
-    assert [row.model for row in found] == ["pretrained"]
+    every = list_scores(store)
+    assert find_scores(every, f"{digits}/pass@1", store.url) == [rows[0]]
+    assert find_scores(every, f"{digits}:sft/pass@1", store.url) == [rows[1]]
+    with pytest.raises(UnknownScoreError, match="is not of model 'rl'; it is of: pretrained, sft"):
+        find_scores(every, f"{digits}:rl", store.url)
+
+
+def test_the_lineage_of_a_shared_report_is_the_models_own(store: Store, life_cycle: LifeCycle) -> None:
+    life_cycle.run(samples={"decimals": 0})
+    rows = {row.model: row for row in list_scores(store) if row.current and row.metric == "pass@1"}
+    assert rows["sft"].fingerprint == rows["pretrained"].fingerprint
+    own, other = score_root(store, rows["pretrained"]), score_root(store, rows["sft"])
+    assert "sft_checkpoint[base]" not in [node.label for node in nodes(own)]
+    assert [node.label for node in nodes(other)][-3:] == [
+        "sft_checkpoint[base]",
+        "samples[sft|microbench]",
+        "eval_report[sft|microbench]",
+    ]
+    causes = compare(own, other).causes
+    assert [(cause.kind, cause.field, cause.effect) for cause in causes] == [
+        ("stage", "sft_checkpoint", False)
+    ]
+    again = reproduce(
+        other, Store(store.work_root.parent / "again"), launcher=InlineLauncher(), stages=STAGES
+    )
+    assert again.equal
+
+
+def test_a_shared_report_stays_known_as_the_first_models(store: Store, life_cycle: LifeCycle) -> None:
+    """The first model gets another report; the second still has the shared one."""
+    shared = life_cycle.run(samples={"decimals": 0})["sft"].fingerprint
+    life_cycle.run()
+    fresh = [(row.model, row.current) for row in list_scores(store) if row.fingerprint == shared]
+    assert fresh == [("pretrained", False), ("pretrained", False)]

@@ -42,8 +42,8 @@ test: lint ## style, types, import rules and the test suite
 	$(BIN)/pytest -n 2 --dist loadgroup -m "not browser" tests $(ARGS)
 
 test-browser: setup $(VENV)/.installed-test ## the UI in a headless Chromium (installs Debian's chromium when it is missing)
-	@command -v chromium >/dev/null && command -v chromedriver >/dev/null \
-	  || { apt-get update -qq && apt-get install -y -qq chromium chromium-driver; }
+	@command -v chromium >/dev/null \
+	  || { apt-get update -qq && apt-get install -y -qq chromium; }
 	$(BIN)/pytest -m browser tests/browser $(ARGS)
 
 lock: setup $(VENV)/.installed-test ## write constraints.txt from what is installed

@@ -140,9 +140,8 @@ def _numbers(first: list[Score], second: list[Score]) -> Table:
     metrics = [score.metric for score in first if score.metric in others]
     pairs = [(score, others[score.metric]) for score in first if score.metric in metrics] or [(a, b)]
     for one, two in pairs:
-        name = one.metric if one.metric == two.metric else f"{one.metric} / {two.metric}"
         table.add_row(
-            Text(f"{one.benchmark} {name}" if one.benchmark == two.benchmark else name),
+            one.title if one.title == two.title else f"{one.title} / {two.title}",
             f"[bold]{fmt.number(one.value)}[/] {fmt.interval(one)}".replace("] [", "] \\["),
             f"[bold]{fmt.number(two.value)}[/] {fmt.interval(two)}".replace("] [", "] \\["),
             f"{two.value - one.value:+.3f}",

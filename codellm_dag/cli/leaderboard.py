@@ -47,8 +47,7 @@ def leaderboard(scores: Sequence[Score], width: int) -> Table:
 
 def _title(score: Score) -> Text:
     """``microbench pass@1``; for what is better when lower, with an arrow."""
-    name = score.metric if score.metric.startswith(score.benchmark) else f"{score.benchmark} {score.metric}"
-    return Text.assemble(name, ("" if score.higher_is_better else " (lower is better)", "dim"))
+    return Text.assemble(score.title, ("" if score.higher_is_better else " (lower is better)", "dim"))
 
 
 def _cell(score: Score | None, row: Sequence[Score], between: str) -> Text:

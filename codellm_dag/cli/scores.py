@@ -146,7 +146,9 @@ def _footnotes(here: Session, found: list[Score], chosen: list[Score]) -> None:
         here.out.print(f"Without a verdict (infrastructure errors), left out: {errors} samples.")
     older = sum(not row.current for row in found)
     if older and len(chosen) < len(found):
-        here.out.print(f"[dim]{older} scores of earlier runs: {here.command('scores --all')}[/]")
+        here.out.print(
+            f"[dim]{older} scores of earlier runs: {here.command('scores --all')}[/]", soft_wrap=True
+        )
     here.out.print("[dim]dev-h: device-hours of training the model; data and evaluation are not in it.[/]")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -65,7 +66,7 @@ class Session:
 
     def command(self, words: str) -> str:
         """A command that a person can type as it stands."""
-        return f"codellm-dag {words}{self.store_words}"
+        return f"{_program()} {words}{self.store_words}"
 
     def json(self, values: Mapping[str, Any]) -> None:
         """Print the answer as JSON: sorted keys, strict, with the contract's version."""
@@ -107,6 +108,15 @@ def session(store: str, *, as_json: bool, debug: bool) -> Iterator[Session]:
         told = f"{type(error).__name__}: {error} (not foreseen; the same command with --debug shows where)"
         _tell(RuntimeError(told), err, as_json)
         raise typer.Exit(NO) from None
+
+
+def _program() -> str:
+    """``codellm-dag``, or where it lies if that is not on the path: ``.venv/bin/codellm-dag``."""
+    beside = Path(sys.executable).parent / "codellm-dag"
+    if shutil.which("codellm-dag") or not beside.is_file():
+        return "codellm-dag"
+    here = Path.cwd()
+    return shlex.quote(str(beside.relative_to(here)) if beside.is_relative_to(here) else str(beside))
 
 
 def _store_words(store: str) -> str:

@@ -72,6 +72,11 @@ class Score:
         """The part of the id that names the report."""
         return self.id.partition("/")[0]
 
+    @property
+    def title(self) -> str:
+        """Benchmark and metric: ``microbench pass@1``, ``bits_per_byte/python``."""
+        return self.metric if self.metric.startswith(self.benchmark) else f"{self.benchmark} {self.metric}"
+
 
 def list_scores(store: Store) -> list[Score]:
     """Every score in the store, by benchmark, metric and time of computation."""

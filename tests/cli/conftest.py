@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -50,6 +51,7 @@ def cli(store: Store, monkeypatch: pytest.MonkeyPatch) -> Cli:
     monkeypatch.setattr(presets, "_FOLDER", Path(__file__).parent / "presets")
     presets.run_config.cache_clear()
     monkeypatch.setattr("codellm_dag.lineage.reproduce.LocalLauncher", InlineLauncher)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     for name in ("COLUMNS", "FORCE_COLOR", "CODELLM_PRESET"):
         monkeypatch.delenv(name, raising=False)
 

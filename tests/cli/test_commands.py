@@ -270,6 +270,19 @@ def test_debug_shows_the_traceback() -> None:
     assert "Traceback" in done.stderr
 
 
+def test_commands_can_be_typed_as_printed(
+    cli: Cli, life_cycle: LifeCycle, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Where the program is not on the path, its own path is printed; a store that is not the default too."""
+    life_cycle.run()
+    life_cycle.run(sft_checkpoint={"steps": 3})
+    monkeypatch.setenv("PATH", str(tmp_path))
+    program = Path(sys.executable).parent / "codellm-dag"
+    monkeypatch.chdir(program.parents[1])
+    words = f"{program.relative_to(Path.cwd())} scores --all --store {life_cycle.store.work_root}"
+    assert words in cli("scores").out.replace("\n", " ")
+
+
 def test_help_has_examples(cli: Cli) -> None:
     for command in ("demo", "scores", "lineage", "diff", "reproduce", "why", "trials", "verify"):
         answer = cli(command, "--help")

@@ -37,7 +37,8 @@ class Place:
 
     def environment(self, **more: str) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if name not in _PLAIN}
-        return {**kept, "TOY_SOURCES": str(self.folder / "sources"), **more}
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        return {**kept, "PATH": path, "TOY_SOURCES": str(self.folder / "sources"), **more}
 
     def command(self, *words: str) -> list[str]:
         return [sys.executable, str(_SCRIPT), *words, "--store", str(self.store)]

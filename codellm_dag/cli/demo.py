@@ -32,15 +32,17 @@ if TYPE_CHECKING:
 def demo(
     recipe: RecipeOption = "",
     changes: SetOption = None,
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads of a stage; 0: two, or all of one.")] = 0,
+    threads: Annotated[
+        int, typer.Option(min=0, metavar="N", help="CPU threads of a stage; 0: two, or all of one.")
+    ] = 0,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
     """Run the whole life cycle on this machine.
 
-    From raw sources through tokenizer, pretraining, SFT and RL to the leaderboard. What is there already is
-    reused; a run that was stopped goes on where it was.
+    From raw sources through tokenizer, pretraining, SFT and RL to the leaderboard.
+    What is there already is reused; a run that was stopped goes on where it was.
 
     [bold]Examples[/]
 

@@ -30,7 +30,7 @@ def diff(
     other: Annotated[
         str,
         typer.Argument(
-            metavar="[SCORE]",
+            metavar="OTHER",
             help="The score to compare with. Default: the present one of the same model and benchmark, or "
             "for the present one the one before it.",
             show_default=False,

@@ -25,7 +25,7 @@ _LINE_SECONDS = 15.0
 """How often a running stage gets a line where there are no bars."""
 _WIDE = 96
 """Columns from which there is room for everything."""
-_NAME_WIDTH, _NARROW_NAME_WIDTH = 36, 26
+_NAME_WIDTH, _NARROW_NAME_WIDTH = 36, 30
 
 
 @dataclass
@@ -181,11 +181,11 @@ def _bars(console: Console) -> Progress:
     columns = [
         SpinnerColumn(style="green"),
         TextColumn("{task.description}", markup=False, table_column=Column(width=name)),
-        BarColumn(bar_width=24 if wide else 12, complete_style="green", pulse_style="dim green"),
+        BarColumn(bar_width=20 if wide else 8, complete_style="green", pulse_style="dim green"),
         _Amount("amount"),
-        *([_Amount("rate")] if wide else []),
+        _Amount("rate"),
         _Amount("eta"),
-        TimeElapsedColumn(),
+        *([TimeElapsedColumn()] if wide else []),
         *([_Amount("note")] if console.width >= 120 else []),
     ]
     # Rich would catch what is printed to the standard streams; in a demo that is Dagster's log.

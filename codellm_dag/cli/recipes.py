@@ -26,8 +26,17 @@ RecipeOption = Annotated[
     typer.Option(
         "--recipe",
         metavar="NAME|FILE",
-        help=f"A preset, or a YAML file in Dagster's run-config shape. [default: {DEFAULT_PRESET}]",
-        show_default=False,
+        help="A preset, or a YAML file in Dagster's run-config shape.",
+        show_default=DEFAULT_PRESET,
+    ),
+]
+LastRecipeOption = Annotated[
+    str,
+    typer.Option(
+        "--recipe",
+        metavar="NAME|FILE",
+        help="A preset, or a YAML file in Dagster's run-config shape.",
+        show_default="that of the last demo",
     ),
 ]
 SetOption = Annotated[

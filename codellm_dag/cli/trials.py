@@ -31,7 +31,7 @@ def trials(
         str,
         typer.Option("--label", help="Only attempts that ended so: failed, or ok, oom, diverged, killed, …"),
     ] = "",
-    last: Annotated[int, typer.Option(min=0, help="Only the last so many; 0: all.")] = 0,
+    last: Annotated[int, typer.Option(min=0, metavar="N", help="Only the last so many; 0: all.")] = 0,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
     debug: DebugOption = False,

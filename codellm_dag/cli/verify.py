@@ -19,8 +19,8 @@ def verify(
     what: Annotated[
         str,
         typer.Argument(
-            metavar="[WHAT]",
-            help="A score id, asset[partition] or fingerprint. Default: everything.",
+            metavar="WHAT",
+            help=r"A score id, asset\[partition] or fingerprint. Default: everything.",
             show_default=False,
         ),
     ] = "",
@@ -28,13 +28,13 @@ def verify(
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Hash artifacts again; name what is missing or changed.
+    r"""Hash artifacts again; name what is missing or changed.
 
     [bold]Examples[/]
 
     codellm-dag verify
 
-    codellm-dag verify 'clean_corpus[python]'
+    codellm-dag verify 'clean_corpus\[python]'
     """
     with session(store, as_json=as_json, debug=debug) as here:
         checked = _one(here, what) if what else _all(here)

@@ -8,7 +8,7 @@ import typer
 from rich.text import Text
 
 from codellm_dag.cli import format as fmt
-from codellm_dag.cli.recipes import RecipeOption, SetOption, last_choice, recipes_now
+from codellm_dag.cli.recipes import LastRecipeOption, SetOption, last_choice, recipes_now
 from codellm_dag.cli.session import DEFAULT_STORE, DebugOption, JsonOption, Session, StoreOption, session
 from codellm_dag.lineage.graph import label
 from codellm_dag.lineage.names import find_ref
@@ -18,14 +18,14 @@ from codellm_dag.store import Decision
 
 
 def why(
-    asset: Annotated[str, typer.Argument(metavar="ASSET", help="asset, or asset[partition].")],
-    recipe: RecipeOption = "",
+    asset: Annotated[str, typer.Argument(metavar="ASSET", help=r"asset, or asset\[partition].")],
+    recipe: LastRecipeOption = "",
     changes: SetOption = None,
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Why an asset was computed or reused, and what would happen now.
+    r"""Why an asset was computed or reused, and what would happen now.
 
     Field by field. "Now" is a demo with the recipe and changes of the last one, or those given here.
 
@@ -33,7 +33,7 @@ def why(
 
     codellm-dag why pretrained_checkpoint
 
-    codellm-dag why 'clean_corpus[python]' --set clean_corpus.quality.max_line_length=200
+    codellm-dag why 'clean_corpus\[python]' --set clean_corpus.quality.max_line_length=200
     """
     with session(store, as_json=as_json, debug=debug) as here:
         ref = find_ref(here.store, asset)

@@ -59,7 +59,7 @@ def find_artifact(store: Store, text: str) -> Artifact:
 
     Raises LineageError, and StoreError for digits that begin no or several fingerprints.
     """
-    digits = text.strip().lower().partition("/")[0]
+    digits = text.strip().lower().partition("/")[0].partition(":")[0]
     if _HEX.fullmatch(digits):
         return store.artifact(digits)
     return find_ref(store, text).artifact

@@ -288,6 +288,9 @@ def test_help_has_examples(cli: Cli) -> None:
         answer = cli(command, "--help")
         assert answer.code == 0
         assert f"codellm-dag {command}" in answer.out.split("Examples")[1]
+    for command in ("why", "verify"):  # square brackets are markup to Rich
+        assert f"codellm-dag {command} 'clean_corpus[python]'" in cli(command, "--help").out
+        assert "asset[partition]" in cli(command, "--help").out
 
 
 def test_scores_imports_neither_dagster_nor_torch(life_cycle: LifeCycle, store: Store) -> None:

@@ -28,8 +28,7 @@ def digests(project: Project) -> dict[str, str]:
 
 def children(pid: int) -> list[int]:
     """Process ids of all descendants."""
-    listed = Path(f"/proc/{pid}/task/{pid}/children")
-    direct = [int(word) for word in listed.read_text().split()] if listed.exists() else []
+    direct = [int(word) for word in read(f"/proc/{pid}/task/{pid}/children").split()]
     return direct + [below for child in direct for below in children(child)]
 
 
@@ -86,5 +85,12 @@ def kill_something(process: subprocess.Popen[bytes], dice: random.Random) -> int
 
 def alive(pids: list[int]) -> list[int]:
     """Those that still run; a zombie that nobody has waited for does not."""
-    states = {pid: Path(f"/proc/{pid}/stat") for pid in pids}
-    return [pid for pid, stat in states.items() if stat.exists() and ") Z" not in stat.read_text()]
+    return [pid for pid in pids if (stat := read(f"/proc/{pid}/stat")) and ") Z" not in stat]
+
+
+def read(path: str) -> str:
+    """A file of /proc; empty if its process is gone."""
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""

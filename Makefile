@@ -39,7 +39,7 @@ lint: setup $(VENV)/.installed-test ## style, types and the import rules of the 
 	$(BIN)/lint-imports
 
 test: lint ## style, types, import rules and the test suite
-	$(BIN)/pytest -n 2 --dist loadgroup -m "not browser" tests $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile -m "not browser" tests $(ARGS)
 
 test-browser: setup $(VENV)/.installed-test ## the UI in a headless Chromium (installs Debian's chromium when it is missing)
 	@command -v chromium >/dev/null \

@@ -1,7 +1,4 @@
-"""One whole life cycle with the tiny recipe, shared by the tests of this folder.
-
-Tests that share a life cycle are in one xdist group, so that one worker makes it once.
-"""
+"""One whole life cycle with the tiny recipe, shared by the tests of a worker."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.lifecycle.conftest import BIN, Project
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("lifecycle")]
+pytestmark = pytest.mark.slow
 
 KILLS = 10
 

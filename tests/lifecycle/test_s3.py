@@ -9,7 +9,7 @@ from tests.support.stores import s3_endpoint
 
 __all__ = ["s3_endpoint"]
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("s3")]
+pytestmark = pytest.mark.slow
 
 
 def test_life_cycle_on_s3_and_reproduction(

@@ -10,7 +10,7 @@ import pytest
 
 from tests.lifecycle.conftest import Project
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("lifecycle")]
+pytestmark = pytest.mark.slow
 
 METRICS = {"pass@1", "pass@5", "bits_per_byte/python", "bits_per_byte/rust"}
 

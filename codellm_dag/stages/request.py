@@ -46,6 +46,9 @@ class StageRequest(_Part):
         default=None, description="Folder to write to; None: a temporary one, then upload"
     )
     resume_dir: str | None = Field(default=None, description="Folder that survives attempts; None: temporary")
+    resume: str | None = Field(
+        default=None, description="Folder of the store that keeps a copy of resume_dir; None: no copy"
+    )
     messages: str = Field(description="File to append messages to, or with `upload` a folder of the store")
     upload: bool = Field(default=False, description="Outputs and messages go to the store, as in a pod")
     runtime: Runtime

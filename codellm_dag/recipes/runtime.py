@@ -6,6 +6,8 @@ import os
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from codellm_dag.recipes.pods import PodShape
+
 
 class Runtime(BaseModel):
     """Resources of one stage request. Never part of a fingerprint; recorded in the manifest's environment."""
@@ -24,4 +26,7 @@ class Runtime(BaseModel):
         ge=1,
         le=256,
         description="Worker processes of data stages and of the sandbox.",
+    )
+    kubernetes: PodShape | None = Field(
+        default=None, description="Pods of the stage, where the launcher is Kubernetes; the others ignore it."
     )

@@ -6,7 +6,8 @@ change a result. Reached are modules named by any import statement, wherever it 
 them (their ``__init__`` runs too), modules named by a string such as ``"codellm_dag.rl.advantages.rloo"``,
 data files lying beside a module that names them in a string, and all files of a folder beside a module that
 joins its name to a path (``HERE / "inside"``). Names put together at run time are not seen; a stage that
-computes a module's name must import the candidates somewhere.
+computes a module's name must import the candidates somewhere. Left out are modules that only say where a
+stage runs (`_WHERE_IT_RUNS`).
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from codellm_dag.store.paths import cache_root
 from codellm_dag.store.syntax import FORMAT, ModuleFacts, read_module
 
 _OWN = "codellm_dag"
+_WHERE_IT_RUNS = frozenset({"codellm_dag.recipes.pods"})
+"""Reached through `Runtime` by every stage; a new field of a pod must not compute everything again."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def code_digest(*roots: str) -> CodeDigest:
     seen: set[str] = set()
     while waiting:
         name = waiting.pop()
-        if name in seen or name.partition(".")[0] not in followed:
+        if name in seen or name in _WHERE_IT_RUNS or name.partition(".")[0] not in followed:
             continue
         seen.add(name)
         waiting.extend(_ancestors(name))

@@ -1,0 +1,1 @@
+"""Stages as pods: manifests (`group`, `render`), and the launcher that follows them."""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-from codellm_dag.launch.collector import Collector
+from codellm_dag.launch.collector import Collector, Point
 from codellm_dag.launch.identity import Identity
 from codellm_dag.launch.launcher import Ended
 from codellm_dag.recipes.runtime import Runtime
 from codellm_dag.stages.request import RequestInput, StageRequest
-from codellm_dag.store import Attempt, Decision, Label, Manifest
+from codellm_dag.store import Attempt, Decision, Label, Manifest, Store
 from codellm_dag.store.manifest import VOLATILE
+from codellm_dag.store.paths import messages_prefix, resume_prefix
 from codellm_dag.store.records import now
 
 _MAX_LOG = 1 << 20
@@ -48,29 +50,55 @@ class Places:
 
 
 def stage_request(asked: Asked, places: Places) -> StageRequest:
-    """The request for one attempt."""
-    identity = asked.identity
+    """The request for one attempt on this machine."""
+    inputs = {
+        slot: RequestInput(artifact=artifact, path=str(places.inputs[slot]))
+        for slot, artifact in asked.identity.inputs.items()
+    }
     return StageRequest(
-        stage=identity.stage.name,
-        module=identity.stage.module,
-        recipe_class=identity.stage.recipe,
-        recipe=identity.payload["recipe"],
-        code=identity.code.modules,
-        packages=identity.payload["packages"],
-        asset=asked.asset,
-        partition=asked.partition,
-        trial=asked.trial,
-        fingerprint=identity.fingerprint,
+        **_common(asked),
         attempt=places.attempt,
-        inputs={
-            slot: RequestInput(artifact=artifact, path=str(places.inputs[slot]))
-            for slot, artifact in identity.inputs.items()
-        },
+        inputs=inputs,
         out=str(places.out),
         resume_dir=str(places.resume_dir),
         messages=str(places.workspace / "messages.jsonl"),
-        runtime=asked.runtime,
     )
+
+
+def remote_request(asked: Asked, attempt: str, store: Store) -> StageRequest:
+    """The request for one attempt elsewhere: everything it reads and writes lies in the store."""
+    identity = asked.identity
+    return StageRequest(
+        **_common(asked),
+        attempt=attempt,
+        inputs={slot: RequestInput(artifact=artifact) for slot, artifact in identity.inputs.items()},
+        store=store.url,
+        resume=resume_prefix(identity.stage.name, identity.fingerprint),
+        messages=messages_prefix(identity.stage.name, identity.fingerprint, attempt),
+        upload=True,
+    )
+
+
+def _common(asked: Asked) -> dict[str, Any]:
+    identity = asked.identity
+    return {
+        "stage": identity.stage.name,
+        "module": identity.stage.module,
+        "recipe_class": identity.stage.recipe,
+        "recipe": identity.payload["recipe"],
+        "code": identity.code.modules,
+        "packages": identity.payload["packages"],
+        "asset": asked.asset,
+        "partition": asked.partition,
+        "trial": asked.trial,
+        "fingerprint": identity.fingerprint,
+        "runtime": asked.runtime,
+    }
+
+
+_OVER_OWN_WORDS = ("oom", "evicted")
+"""What a launcher saw that explains a stage's own error: if a peer is killed, a connection breaks."""
+_VAGUE = ("error", "infra", "killed")
 
 
 def verdict(collector: Collector, ended: Ended) -> tuple[Label, str]:
@@ -78,7 +106,11 @@ def verdict(collector: Collector, ended: Ended) -> tuple[Label, str]:
     if collector.succeeded:
         return "ok", ""
     if collector.label is not None:
+        if ended.label in _OVER_OWN_WORDS and collector.label in _VAGUE:
+            return ended.label, f"{ended.detail}; the stage said: {collector.error}"
         return collector.label, collector.error
+    if ended.label is not None:
+        return ended.label, ended.detail
     code = f"exit code {ended.exit_code}" if ended.signal is None else f"signal {ended.signal}"
     if ended.out_of_memory:
         return "oom", f"the kernel ended it for want of memory ({code})"
@@ -125,9 +157,13 @@ def draft_manifest(
     collector: Collector,
     decision: Decision,
     rows: list[Attempt],
-    earlier_points: Path,
+    earlier: Sequence[Point],
 ) -> Manifest:
-    """The manifest but for its outputs; `rows` are all attempts at this computation, this one last."""
+    """The manifest but for its outputs.
+
+    `rows` are all attempts at this computation, this one last; `earlier` are the points that attempts whose
+    work this one resumed reported.
+    """
     identity = asked.identity
     return Manifest(
         stage=identity.stage.name,
@@ -143,7 +179,7 @@ def draft_manifest(
         inputs=dict(identity.inputs),
         outputs=[],
         metrics=collector.metrics,
-        series=collector.series(earlier_points),
+        series=collector.series(earlier),
         tables=collector.tables,
         environment=collector.environment,
         cost=[row.cost for row in rows],

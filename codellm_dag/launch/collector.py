@@ -16,27 +16,37 @@ MAX_POINTS = 1000
 """Points a time series keeps in the manifest; a longer one is thinned evenly and keeps its ends."""
 
 Message = Mapping[str, Any]
+Point = tuple[int, dict[str, float | None]]
+"""A step, and the values of the time series there."""
 
 
 @dataclass
 class Collector:
-    """Call it with each message. `emit` gets an event made with the given fields."""
+    """Call it with each message. `emit` gets an event made with the given fields.
+
+    A cluster may end a stage's process and start another in the same attempt. Each session begins with an
+    ``opened`` message: what the one before it said of a result or a failure counts no more, its points do.
+    """
 
     emit: Callable[..., None]
+    sessions: int = 0
     metrics: dict[str, Any] = field(default_factory=dict)
-    points: list[tuple[int, dict[str, float | None]]] = field(default_factory=list)
+    points: list[Point] = field(default_factory=list)
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     environment: Environment = field(default_factory=Environment)
     outputs: list[Output] | None = None
     closed: bool = False
     label: Label | None = None
     error: str = ""
+    _earlier: list[Point] = field(default_factory=list)
 
     def __call__(self, message: Message) -> None:
         """Take one Pipes message."""
         method, params = message["method"], message.get("params") or {}
         if method == "log":
             self.emit("log", message=str(params.get("message", "")))
+        elif method == "opened":
+            self._open()
         elif method == "closed":
             self.closed = True
             if "exception" in params and self.label is None:
@@ -50,6 +60,17 @@ class Collector:
     def succeeded(self) -> bool:
         """Whether the stage closed its session and named no failure."""
         return self.closed and self.label is None
+
+    @property
+    def all_points(self) -> list[Point]:
+        """The points of all sessions."""
+        return joined_points(self._earlier, self.points)
+
+    def _open(self) -> None:
+        self.sessions += 1
+        self._earlier, self.points = self.all_points, []
+        self.metrics, self.tables, self.environment = {}, {}, Environment()
+        self.outputs, self.closed, self.label, self.error = None, False, None, ""
 
     def _custom(self, payload: Mapping[str, Any]) -> None:
         match payload["event"]:
@@ -73,15 +94,19 @@ class Collector:
             case "failed":
                 self.label, self.error = payload["label"], payload["error"]
 
-    def series(self, earlier: Path) -> dict[str, list[tuple[int, float | None]]]:
-        """Each time series, with the points in file `earlier` of attempts whose work was resumed."""
-        first = min((step for step, _ in self.points), default=None)
-        kept = [point for point in load_points(earlier) if first is None or point[0] < first]
+    def series(self, earlier: Sequence[Point]) -> dict[str, list[tuple[int, float | None]]]:
+        """Each time series, with the `earlier` points of attempts whose work was resumed."""
         found: dict[str, dict[int, float | None]] = {}
-        for step, values in [*kept, *self.points]:
+        for step, values in joined_points(earlier, self.all_points):
             for name, value in values.items():
                 found.setdefault(name, {})[step] = value
         return {name: thin(sorted(points.items())) for name, points in sorted(found.items())}
+
+
+def joined_points(earlier: Sequence[Point], later: Sequence[Point]) -> list[Point]:
+    """Points of an attempt and of one that resumed its work: the earlier ones end where the later begin."""
+    first = min((step for step, _ in later), default=None)
+    return [*(point for point in earlier if first is None or point[0] < first), *later]
 
 
 def thin(points: Sequence[tuple[int, float | None]]) -> list[tuple[int, float | None]]:
@@ -100,7 +125,7 @@ def save_points(path: Path, points: Iterable[tuple[int, Mapping[str, float | Non
             stream.write(lines)
 
 
-def load_points(path: Path) -> list[tuple[int, dict[str, float | None]]]:
+def load_points(path: Path) -> list[Point]:
     """What `save_points` wrote; a torn last line is left out."""
     found = []
     try:

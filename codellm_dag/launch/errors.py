@@ -9,6 +9,10 @@ class InvalidRequestError(ValueError):
     """Stage, recipe or inputs do not fit together; raised before anything is launched."""
 
 
+class ContactLostError(RuntimeError):
+    """A remote attempt goes on, but this process can no longer see how it is doing."""
+
+
 class StageFailedError(RuntimeError):
     """An attempt failed, and either must not be repeated or was repeated often enough.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from codellm_dag.stages.request import StageRequest
-from codellm_dag.store import Store
+from codellm_dag.store import Label, Store
 from codellm_dag.store.records import now
 
 Handle = Callable[[Mapping[str, Any]], None]
@@ -39,6 +39,10 @@ class Ended:
     cpu_seconds: float | None = None
     peak_memory_bytes: int | None = None
     log: Path | None = None
+    printed: str = ""
+    """The last lines the stage printed, of a launcher that has no `log`."""
+    label: Label | None = None
+    """How it ended, as the launcher sees it; `detail` says why. None: the messages and the exit code tell."""
     detail: str = ""
 
 

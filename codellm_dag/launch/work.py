@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from codellm_dag.launch.collector import Collector, save_points
+from codellm_dag.launch.remote import Launches
 from codellm_dag.stages.messages import FileReader
 from codellm_dag.stages.request import StageRequest
 from codellm_dag.store import Attempt, Manifest, Store
@@ -73,7 +74,8 @@ class Work:
             self._bury(workspace, committed)
         dead = {workspace.name for workspace in workspaces}
         if self._store.is_local:  # elsewhere another machine may be uploading an attempt of its own
-            dead.update(self._store.attempts(self._stage, self._fingerprint))
+            remote = Launches(self._store, self._stage, self._fingerprint).attempts()
+            dead.update(set(self._store.attempts(self._stage, self._fingerprint)) - set(remote))
         for attempt in dead - {committed.attempt if committed else ""}:
             self._store.discard(self._stage, self._fingerprint, attempt)
 
@@ -104,7 +106,7 @@ class Work:
         collector = Collector(lambda *_, **__: None)
         for message in FileReader(workspace / "messages.jsonl").read():
             collector(message)
-        save_points(self.points, collector.points)
+        save_points(self.points, collector.all_points)
 
 
 def bury_dead(store: Store) -> None:

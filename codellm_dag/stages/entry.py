@@ -6,12 +6,13 @@ this watcher is killed, the kernel kills the stage with it. Exit code: 0 the sta
 and said why in its closing message, 128 + n it was ended by signal n, 70 this watcher failed.
 ``exit.json`` beside the messages tells more (CPU seconds, peak memory, whether memory ran out).
 
-With ``--store URL`` the request is read from that path of the store.
+With ``--store URL`` the request is the field ``request`` of the launch record at that path of the store.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import sys
@@ -40,8 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _read(place: str, store: str | None) -> StageRequest:
-    data = Store(store).backend.read(place) if store else Path(place).read_bytes()
-    return StageRequest.model_validate_json(data)
+    if store is None:
+        return StageRequest.model_validate_json(Path(place).read_bytes())
+    record = json.loads(Store(store).backend.read(place))
+    return StageRequest.model_validate(record["request"])
 
 
 def _stage_process(request: StageRequest) -> int:

@@ -43,3 +43,18 @@ def manifest_path(stage: str, fingerprint: str) -> str:
 def attempt_prefix(stage: str, fingerprint: str, attempt: str) -> str:
     """The folder of one attempt's files in a store."""
     return f"artifacts/{stage}/{fingerprint}/attempts/{attempt}"
+
+
+def launch_path(stage: str, fingerprint: str, attempt: str) -> str:
+    """The launch record of one remote attempt in a store."""
+    return f"launches/{stage}/{fingerprint}/{attempt}.json"
+
+
+def messages_prefix(stage: str, fingerprint: str, attempt: str) -> str:
+    """The folder of one remote attempt's messages in a store."""
+    return f"messages/{stage}/{fingerprint}/{attempt}"
+
+
+def resume_prefix(stage: str, fingerprint: str) -> str:
+    """The folder in a store where remote attempts at one computation keep their partial work."""
+    return f"resume/{stage}/{fingerprint}"

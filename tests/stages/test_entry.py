@@ -195,9 +195,10 @@ def test_as_in_a_pod_everything_goes_through_the_store(s3_url: str, tmp_path: Pa
     request = request_for(tmp_path, JOIN, {"words": words}).model_copy(
         update={"store": s3_url, "out": None, "resume_dir": None, "messages": "messages/m1", "upload": True}
     )
-    store.backend.put("requests/r1.json", request.model_dump_json().encode())
+    record = {"request": request.model_dump(mode="json"), "group": "join-a1"}
+    store.backend.put("launches/a1.json", json.dumps(record).encode())
     done = subprocess.run(
-        [sys.executable, "-m", "codellm_dag.stages.entry", "requests/r1.json", "--store", s3_url],
+        [sys.executable, "-m", "codellm_dag.stages.entry", "launches/a1.json", "--store", s3_url],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,

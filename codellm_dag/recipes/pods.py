@@ -7,33 +7,70 @@ rendered by `codellm_dag.launch.kubernetes`.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from codellm_dag.recipes.base import InvalidRecipeError, describe_validation_error
 
-_NAME = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
-_SUBDOMAIN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
-_QUALIFIED = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
-_LABEL_VALUE = r"^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$"
-_QUANTITY = r"^([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[mkMGTPE])?$"
-_PROFILE = r"^(RuntimeDefault|Unconfined|localhost/[A-Za-z0-9][-A-Za-z0-9_./]*)$"
-_IMAGE = r"^[a-z0-9][a-z0-9._:/-]*[a-z0-9](:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?$"
 
-Name = Annotated[str, Field(pattern=_NAME, max_length=63)]
-Subdomain = Annotated[str, Field(pattern=_SUBDOMAIN, max_length=253)]
-QualifiedName = Annotated[str, Field(pattern=_QUALIFIED, max_length=317)]
-LabelValue = Annotated[str, Field(pattern=_LABEL_VALUE)]
-Quantity = Annotated[str, Field(pattern=_QUANTITY, max_length=32)]
-Profile = Annotated[str, Field(pattern=_PROFILE, max_length=253)]
-VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=253)]
+def _text(pattern: str, longest: int, allowed: str) -> AfterValidator:
+    """A text must match `pattern`; `allowed` says in words what that is."""
+
+    def validate(text: str) -> str:
+        if len(text) > longest or not re.fullmatch(pattern, text):
+            raise ValueError(f"must be {allowed}")
+        return text
+
+    return AfterValidator(validate)
+
+
+_NAME = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_TAIL = r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+
+Name = Annotated[
+    str, _text(_NAME, 63, "a name of at most 63 of a-z, 0-9 and -, with a letter or digit at both ends")
+]
+Subdomain = Annotated[
+    str, _text(rf"{_NAME}(\.{_NAME})*", 253, "an object's name: a-z, 0-9, - and ., at most 253")
+]
+QualifiedName = Annotated[
+    str, _text(rf"({_NAME}(\.{_NAME})*/)?{_TAIL}", 317, "a key such as example.com/name or name")
+]
+LabelValue = Annotated[
+    str, _text(rf"({_TAIL})?", 63, "a label's value: at most 63 of A-Z, a-z, 0-9, -, _ and .")
+]
+Quantity = Annotated[
+    str, _text(r"([0-9]+(\.[0-9]+)?)([KMGTPE]i|[mkMGTPE])?", 32, "a quantity such as 500m, 4, 16Gi or 1000G")
+]
+Profile = Annotated[
+    str,
+    _text(
+        r"RuntimeDefault|Unconfined|localhost/[A-Za-z0-9][-A-Za-z0-9_./]*",
+        253,
+        "RuntimeDefault, Unconfined, or localhost/FILE for a profile on the nodes",
+    ),
+]
+Image = Annotated[
+    str,
+    _text(
+        r"[a-z0-9][a-z0-9._:/-]*[a-z0-9](:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@sha256:[0-9a-f]{64})?",
+        512,
+        "an image such as registry/name@sha256:… (64 hex digits) or registry/name:tag",
+    ),
+]
+VariableName = Annotated[
+    str, _text(r"[A-Za-z_][A-Za-z0-9_]*", 253, "a variable's name: letters, digits and _")
+]
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False, coerce_numbers_to_str=True
+    )
 
 
 class Toleration(_Part):
@@ -109,9 +146,7 @@ class PodShape(_Part):
     """The pods of one stage: `nodes` equal ones, each alone on what it asks for (request = limit)."""
 
     namespace: Name = Field(default="codellm-dag", description="Namespace of all objects of a group.")
-    image: str = Field(
-        pattern=_IMAGE,
-        max_length=512,
+    image: Image = Field(
         description="Image that runs the stage, by digest (name@sha256:…) so that a retry runs the same "
         "bytes, or by tag. A preset without one takes CODELLM_IMAGE.",
     )
@@ -194,6 +229,10 @@ class PodShape(_Part):
     )
     form: Literal["job", "jobset", "trainjob"] = Field(
         default="job", description="Kind of object: a plain Indexed Job, a JobSet, or a Kubeflow TrainJob."
+    )
+    training_runtime: Subdomain = Field(
+        default="torch-distributed",
+        description="ClusterTrainingRuntime of a TrainJob; the default is Kubeflow's own.",
     )
     allow_dirty: bool = Field(
         default=False, description="Launch although the code is not what its commit says."

@@ -10,6 +10,8 @@ from codellm_dag.recipes.pods import PodShape
 
 ENTRY = "codellm_dag.stages.entry"
 RENDEZVOUS_PORT = 29_400
+JOBSET_JOB = "node"
+"""Name of the one replicated job of a JobSet; part of its pods' host names."""
 _TORCHRUN_MARGIN = 5
 """Seconds between torchrun's own SIGKILL and the kubelet's, to report and to close."""
 
@@ -116,4 +118,4 @@ def stage_command(name: str, record: str, store: str, shape: PodShape) -> tuple[
 
 def first_pod(name: str, shape: PodShape) -> str:
     """Host name of the pod with index 0, within the group's namespace."""
-    return f"{name}-node-0-0.{name}" if shape.form == "jobset" else f"{name}-0.{name}"
+    return f"{name}-{JOBSET_JOB}-0-0.{name}" if shape.form == "jobset" else f"{name}-0.{name}"

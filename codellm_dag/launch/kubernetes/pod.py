@@ -6,6 +6,7 @@ from typing import Any
 
 from codellm_dag.launch.kubernetes import names
 from codellm_dag.launch.kubernetes.group import PodGroup
+from codellm_dag.launch.kubernetes.template import merge, read_template
 from codellm_dag.recipes.pods import PodShape
 
 SCRATCH = "/scratch"
@@ -16,15 +17,16 @@ _PREFERRED_TOPOLOGY = "kueue.x-k8s.io/podset-preferred-topology"
 
 
 def pod_template(group: PodGroup) -> dict[str, Any]:
-    """``{metadata, spec}`` of the group's pods."""
+    """``{metadata, spec}`` of the group's pods, laid over the team's pod template if the shape names one."""
     shape = group.shape
-    return {
+    ours = {
         "metadata": {
             "labels": {**shape.labels, **group.labels},
             "annotations": {**shape.annotations, **group.annotations, **_topology_annotations(shape)},
         },
         "spec": _pod_spec(group),
     }
+    return merge(read_template(shape.pod_template), ours) if shape.pod_template else ours
 
 
 def _pod_spec(group: PodGroup) -> dict[str, Any]:

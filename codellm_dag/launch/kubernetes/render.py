@@ -1,7 +1,7 @@
-"""From a group to manifests: the workload (an Indexed Job), then the headless Service of several nodes.
+"""From a group to checked manifests, in the order of their creation: the workload, then what it owns.
 
-The workload is created first and owns the rest (`owned_by`), so that deleting it, or its time to live,
-takes everything along. JobSet and TrainJob are in `jobset` and `trainjob`.
+The workload is a Job, a JobSet or a TrainJob. It owns the rest (`owned_by`), so that deleting it, or its
+time to live, takes everything along.
 """
 
 from __future__ import annotations
@@ -9,21 +9,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from codellm_dag.launch.kubernetes import names
-from codellm_dag.launch.kubernetes.group import RENDEZVOUS_PORT, PodGroup
-from codellm_dag.launch.kubernetes.pod import pod_template
-from codellm_dag.recipes.pods import PodShape
+from codellm_dag.launch.kubernetes.check import check_shape
+from codellm_dag.launch.kubernetes.check_manifests import check_manifests
+from codellm_dag.launch.kubernetes.group import PodGroup
+from codellm_dag.launch.kubernetes.job import job, service
+from codellm_dag.launch.kubernetes.jobset import jobset
+from codellm_dag.launch.kubernetes.trainjob import trainjob
 
 Manifest = dict[str, Any]
 
-QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
-
 
 def render(group: PodGroup) -> list[Manifest]:
-    """The manifests of a group in the order of their creation: the workload, then what it owns."""
-    if group.shape.nodes == 1:
-        return [job(group)]
-    return [job(group), service(group)]
+    """The manifests of a group: the workload, and for a Job of several nodes its headless Service.
+
+    Raises InvalidRecipeError, naming the field, its value and what is allowed, for a shape or a pod template
+    that a cluster would refuse or that would not do what it says.
+    """
+    check_shape(group.shape)
+    manifests = _render(group)
+    check_manifests(manifests)
+    return manifests
 
 
 def owned_by(manifest: Manifest, workload: Mapping[str, Any]) -> Manifest:
@@ -39,71 +44,11 @@ def owned_by(manifest: Manifest, workload: Mapping[str, Any]) -> Manifest:
     return {**manifest, "metadata": {**manifest["metadata"], "ownerReferences": [owner]}}
 
 
-def job(group: PodGroup) -> Manifest:
-    """The Indexed Job: one pod a node; suspended at first where a queue admits it."""
-    shape = group.shape
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": metadata(group, queue_labels(shape)),
-        "spec": {
-            **({"suspend": True} if shape.queue else {}),
-            **job_spec(group),
-            "ttlSecondsAfterFinished": shape.ttl,
-        },
-    }
-
-
-def job_spec(group: PodGroup) -> dict[str, Any]:
-    """What a Job and the Jobs of a JobSet have in common."""
-    shape = group.shape
-    return {
-        "completionMode": "Indexed",
-        "completions": shape.nodes,
-        "parallelism": shape.nodes,
-        "backoffLimit": 0,
-        "activeDeadlineSeconds": shape.deadlines.backstop + shape.grace_seconds,
-        "podReplacementPolicy": "Failed",
-        "podFailurePolicy": {"rules": _failure_rules(shape)},
-        "template": pod_template(group),
-    }
-
-
-def _failure_rules(shape: PodShape) -> list[dict[str, Any]]:
-    """A disrupted lone pod is made again by the cluster; of several, none can go on without the others."""
-    disrupted = [{"type": "DisruptionTarget", "status": "True"}]
-    action = "Ignore" if shape.nodes == 1 else "FailJob"
-    return [
-        {"action": action, "onPodConditions": disrupted},
-        {"action": "FailJob", "onExitCodes": {"operator": "NotIn", "values": [0]}},
-    ]
-
-
-def service(group: PodGroup) -> Manifest:
-    """The headless Service that gives the pods names, before they are ready: they meet to become so."""
-    return {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": metadata(group),
-        "spec": {
-            "clusterIP": "None",
-            "publishNotReadyAddresses": True,
-            "selector": {names.GROUP: group.name},
-            "ports": [{"name": "rendezvous", "port": RENDEZVOUS_PORT, "targetPort": RENDEZVOUS_PORT}],
-        },
-    }
-
-
-def metadata(group: PodGroup, labels: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Name, namespace, labels and annotations of an object of the group."""
-    return {
-        "name": group.name,
-        "namespace": group.namespace,
-        "labels": {**group.labels, **(labels or {})},
-        "annotations": dict(group.annotations),
-    }
-
-
-def queue_labels(shape: PodShape) -> dict[str, str]:
-    """The label that hands a workload to Kueue."""
-    return {QUEUE_LABEL: shape.queue} if shape.queue else {}
+def _render(group: PodGroup) -> list[Manifest]:
+    match group.shape.form:
+        case "jobset":
+            return [jobset(group)]
+        case "trainjob":
+            return [trainjob(group)]
+        case _:
+            return [job(group)] if group.shape.nodes == 1 else [job(group), service(group)]

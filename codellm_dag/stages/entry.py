@@ -19,9 +19,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from codellm_dag.stages.messages import FileChannel, StoreChannel, open_session
+from codellm_dag.stages.group import WorkerGroup
+from codellm_dag.stages.messages import FileChannel, open_session
+from codellm_dag.stages.pod import Pod
+from codellm_dag.stages.relay import HEARTBEAT
 from codellm_dag.stages.request import StageRequest
-from codellm_dag.stages.supervision import Usage, supervise
+from codellm_dag.stages.supervision import GRACE_SECONDS, supervise
 from codellm_dag.store.store import Store
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -33,11 +36,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("request", help="JSON file, or with --store its path in the store")
     parser.add_argument("--store", help="store the request is read from")
     parser.add_argument("--parent", type=int, help="pid of the orchestrator: the stage dies with it")
+    parser.add_argument(
+        "--heartbeat", type=float, default=HEARTBEAT, help="seconds between two signs of life in the store"
+    )
     options = parser.parse_args(arguments)
     request = _read(options.request, options.store)
-    usage = supervise(lambda: _stage_process(request), options.parent)
-    _write_usage(request, usage)
+    group = WorkerGroup.from_environment()
+    pod = Pod(request, group, options.heartbeat) if request.upload else None
+    usage = supervise(lambda: _stage_process(request, group, pod), options.parent, grace_of(request), pod)
+    if pod is None and group.rank == 0:
+        Path(request.messages).with_name("exit.json").write_bytes(usage.to_json())
     return usage.exit_code
+
+
+def grace_of(request: StageRequest) -> float:
+    """Seconds that the stage has after SIGTERM."""
+    shape = request.runtime.kubernetes
+    return shape.grace_seconds * 2 / 3 if request.upload and shape is not None else GRACE_SECONDS
 
 
 def _read(place: str, store: str | None) -> StageRequest:
@@ -47,9 +62,11 @@ def _read(place: str, store: str | None) -> StageRequest:
     return StageRequest.model_validate(record["request"])
 
 
-def _stage_process(request: StageRequest) -> int:
+def _stage_process(request: StageRequest, group: WorkerGroup, pod: Pod | None) -> int:
     """The forked process: becomes the stage."""
-    from codellm_dag.stages.running import run_request
+    from codellm_dag.stages.running import Surroundings, run_request
+    from codellm_dag.stages.stopping import StopSignal
+    from codellm_dag.stages.worker import run_worker
 
     threads = str(request.runtime.threads)
     for name in _THREADS:
@@ -57,23 +74,18 @@ def _stage_process(request: StageRequest) -> int:
     os.environ["RAYON_NUM_THREADS"] = str(request.runtime.workers)
     # Threads that wait asleep: where something else wants a core too, spinning costs thrice the CPU time.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    if request.upload:
-        channel = StoreChannel(Store(request.store or ""), request.messages)
-    else:
-        channel = FileChannel(Path(request.messages))
-    return 0 if run_request(request, open_session(channel)) else 1
-
-
-def _write_usage(request: StageRequest, usage: Usage) -> None:
-    if request.upload:
-        store = Store(request.store or "")
-        store.backend.put(f"{request.messages}.exit.json", usage.to_json())
-    else:
-        Path(request.messages).with_name("exit.json").write_bytes(usage.to_json())
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS cannot repeat itself
+    around = Surroundings(StopSignal(), group, pod.wait_until_ready if pod else list)
+    request = pod.request if pod else request
+    if group.rank:
+        return 0 if run_worker(request, around) else 1
+    return 0 if run_request(request, open_session(FileChannel(Path(request.messages))), around) else 1
 
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # A container's first process has no default for SIGTERM: until a stage runs, it ends us.
+    signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))
     code = main()
     sys.stdout.flush()
     sys.stderr.flush()

@@ -17,8 +17,11 @@ _ROOT = Path(__file__).resolve().parents[2]
 _CODE = ("codellm_dag", "assets", "resources")
 
 
-def collect_environment(runtime: Runtime) -> Environment:
-    """This process' environment. In an image without git, ``CODELLM_GIT_COMMIT`` tells the commit."""
+def collect_environment(runtime: Runtime, processes: int = 1) -> Environment:
+    """This process' environment, one of a group of `processes` alike.
+
+    In an image without git, ``CODELLM_GIT_COMMIT`` tells the commit.
+    """
     return Environment(
         **_git(),
         image_digest=os.environ.get("CODELLM_IMAGE_DIGEST"),
@@ -30,7 +33,8 @@ def collect_environment(runtime: Runtime) -> Environment:
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         threads=runtime.threads,
         workers=runtime.workers,
-        devices=devices(),
+        processes=processes,
+        devices=devices() if processes == 1 else devices()[:1] * processes,
     )
 
 

@@ -16,6 +16,8 @@ LABELS: tuple[str, ...] = get_args(Label)
 _INFRA_ERRNOS = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOLCK}
 )
+_LOST_GROUP = ("connection closed by peer", "connection reset by peer", "nccl", "gloo", "socket timeout")
+_DISTRIBUTED = ("DistBackendError", "DistNetworkError", "DistStoreError", "DistError")
 _NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "bad_alloc")
 
 
@@ -52,11 +54,20 @@ def label_of(error: BaseException) -> Label:
         return "oom"
     if isinstance(error, (KeyboardInterrupt,)):
         return "killed"
+    if is_lost_group(error):
+        return "infra"
     if isinstance(error, (ConnectionError, TimeoutError, StoreError)):
         return "infra"
     if isinstance(error, OSError) and error.errno in _INFRA_ERRNOS:
         return "infra"
     return "error"
+
+
+def is_lost_group(error: BaseException) -> bool:
+    """Whether PyTorch says that another process of the group, or the way to it, is gone."""
+    if type(error).__name__ in _DISTRIBUTED:
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error).lower() for text in _LOST_GROUP)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

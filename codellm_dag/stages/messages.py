@@ -1,24 +1,25 @@
 """Messages from a stage to its orchestrator, in Dagster Pipes' wire format: one JSON object a line.
 
-On a disk they are appended to one file; in a store they are small objects in a folder, numbered. Both can be
-read again from the start, by anyone, while they are being written: nothing is truncated, a half-written
-line is left for the next look. Our own events travel as Pipes' custom messages (`reporting.py`).
+On a disk they are appended to one file; in a store they are small objects in a folder, numbered, which
+`relay.py` writes from that file. Both can be read again from the start, by anyone, while they are being
+written: nothing is truncated, a half-written line is left for the next look. A stage that is started again
+in the same attempt goes on in the same file or folder with a session of its own (``opened`` … ``closed``).
+Our own events travel as Pipes' custom messages (`reporting.py`).
 """
 
 from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from io import StringIO
 from pathlib import Path
 from typing import Any, Protocol
 
 from dagster_pipes import (
     DAGSTER_PIPES_CONTEXT_ENV_VAR,
-    PipesBlobStoreMessageWriterChannel,
+    PIPES_PROTOCOL_VERSION,
+    PIPES_PROTOCOL_VERSION_FIELD,
     PipesContext,
     PipesDefaultContextLoader,
     PipesMessage,
@@ -70,27 +71,28 @@ class FileChannel(PipesMessageWriterChannel):
             data = data[os.write(self._descriptor, data) :]
 
 
-class StoreChannel(PipesBlobStoreMessageWriterChannel):
-    """Writes what came in the last two seconds as one object; a restarted process goes on counting."""
+class StoreWriter:
+    """Appends to a folder of a store: each write is one object, numbered on from what is there.
+
+    Numbers have no gaps and an object never changes, so a reader that has seen n needs to ask for n + 1 only.
+    """
 
     def __init__(self, store: Store, folder: str) -> None:
-        super().__init__(interval=1)
-        self._store = store
+        self._backend = store.backend
         self._folder = folder
-        self._counter = len(store.backend.children(folder)) + 1
+        self._next: int | None = None
 
-    def upload_messages_chunk(self, payload: StringIO, index: int) -> None:
-        """Write one object, trying again for half a minute."""
-        data = payload.getvalue().encode() + b"\n"
-        for pause in (0.5, 1, 2, 4, 8, 16, None):
-            try:
-                if self._store.backend.create(f"{self._folder}/{index:08d}.jsonl", data):
-                    return
-                index = self._counter = self._counter + 1
-            except Exception:
-                if pause is None:
-                    raise
-                time.sleep(pause)
+    def write(self, lines: bytes) -> None:
+        """Write one object, once. Raises StoreError; then the same write may be tried again."""
+        if self._next is None:
+            self._next = len(self._backend.children(self._folder)) + 1
+        while True:
+            path = f"{self._folder}/{self._next:08d}.jsonl"
+            # What is there may be this very write, whose answer was lost.
+            done = self._backend.create(path, lines) or self._backend.read(path) == lines
+            self._next += 1
+            if done:
+                return
 
 
 class CallChannel(PipesMessageWriterChannel):
@@ -111,11 +113,7 @@ class _Writer(PipesMessageWriter[PipesMessageWriterChannel]):
     @contextmanager
     def open(self, params: PipesParams) -> Iterator[PipesMessageWriterChannel]:
         del params
-        if isinstance(self._channel, PipesBlobStoreMessageWriterChannel):
-            with self._channel.buffered_upload_loop():
-                yield self._channel
-        else:
-            yield self._channel
+        yield self._channel
 
     def get_opened_extras(self) -> Mapping[str, Any]:
         return {"pid": os.getpid()}
@@ -133,6 +131,16 @@ class _Params(PipesParamsLoader):
 
     def load_messages_params(self) -> PipesParams:
         return {}
+
+
+def custom_message(payload: Mapping[str, Any]) -> bytes:
+    """A line with an event of our own, for a process that has no session."""
+    message = {
+        PIPES_PROTOCOL_VERSION_FIELD: PIPES_PROTOCOL_VERSION,
+        "method": "report_custom_message",
+        "params": {"payload": payload},
+    }
+    return (json.dumps(message) + "\n").encode()
 
 
 def open_session(channel: PipesMessageWriterChannel) -> PipesContext:
@@ -161,20 +169,28 @@ class FileReader:
 
 
 class StoreReader:
-    """Reads a `StoreChannel`'s objects from the first."""
+    """Reads what `StoreWriter` wrote from the first object on: one listing, then one request a look."""
 
     def __init__(self, store: Store, folder: str) -> None:
-        self._store = store
+        self._backend = store.backend
         self._folder = folder
-        self._seen: set[str] = set()
+        self._last = ""
 
     def read(self) -> list[Message]:
         """The messages of objects that came since the last call, in order."""
         messages: list[Message] = []
-        for name in self._store.backend.children(self._folder):
-            if name not in self._seen:
-                messages.extend(_parse(self._store.backend.read(f"{self._folder}/{name}")))
-                self._seen.add(name)
+        if not self._last:
+            names = self._backend.children(self._folder)
+            for data in self._backend.read_many([f"{self._folder}/{name}" for name in names]):
+                messages.extend(_parse(data))
+            self._last = names[-1] if names else ""
+        while self._last:
+            name = f"{int(self._last.removesuffix('.jsonl')) + 1:08d}.jsonl"
+            try:
+                messages.extend(_parse(self._backend.read(f"{self._folder}/{name}")))
+            except FileNotFoundError:
+                break
+            self._last = name
         return messages
 
 

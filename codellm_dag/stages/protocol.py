@@ -3,6 +3,10 @@
 A stage is ``run(recipe, inputs, out, report) -> None``; it reads its inputs, writes files below ``out`` and
 knows nothing of Dagster, Kubernetes or the store. Everything below ``out`` must be the same bytes for the
 same recipe and inputs, except below ``out/_volatile`` (timings, logs), which no digest covers.
+
+A stage whose module says ``DISTRIBUTED = True`` is called in every process of a group that torchrun started,
+each with its own ``out`` and a report that only rank 0's is heard from; ``out`` counts from rank 0, and
+``resume_dir`` is shared by the processes of a node and written by rank 0. Other stages are called in rank 0.
 """
 
 from __future__ import annotations
@@ -16,6 +20,30 @@ from codellm_dag.recipes.runtime import Runtime
 
 VOLATILE = "_volatile"
 """Folder below a stage's ``out`` whose files are kept but are not part of the content digest."""
+
+
+UNFINISHED = ".partial"
+"""Ending of the name of anything directly below ``Report.resume_dir`` that is still being written."""
+
+
+def is_complete(name: str) -> bool:
+    """Whether an entry directly below ``Report.resume_dir`` is one to resume from, by its name.
+
+    An entry is a file or a folder with all below it. It is complete unless its name begins with a dot or ends
+    in ``UNFINISHED``. A stage writes it under such a name, gives it its own by a rename, and never changes it
+    afterwards; it may remove it. Whoever copies the folder relies on that.
+    """
+    return not name.startswith(".") and not name.endswith(UNFINISHED)
+
+
+class Stopped(RuntimeError):
+    """The stage was asked to end (`Report.stop_requested`) and has saved what it resumes from.
+
+    The attempt's label is ``killed``: a stage cannot know why it is asked. Where a cluster's eviction was
+    behind it the launcher sees that from outside and says ``evicted``.
+    """
+
+    label = "killed"
 
 
 @dataclass(frozen=True)
@@ -56,7 +84,19 @@ class Report(Protocol):
     runtime: Runtime
     """Threads and workers this attempt may use."""
     resume_dir: Path
-    """A folder that survives attempts of the same fingerprint: partial work to resume from."""
+    """A folder that survives attempts of the same fingerprint: partial work to resume from.
+
+    In a pod it is copied to the store, entry by entry, as soon as an entry is complete (`is_complete`).
+    """
+
+    def stop_requested(self) -> bool:
+        """Whether the attempt was asked to end, with SIGTERM, so that little time is left.
+
+        The first call is a promise: from now on the stage asks again after every few seconds of work, and
+        when the answer is yes it saves what it can resume from and raises `Stopped`. A stage that never asks
+        is ended by the signal itself.
+        """
+        ...
 
     def progress(self, done: float, total: float, unit: str = "", note: str = "") -> None:
         """Say how far the work is: ``done`` of ``total`` in ``unit`` (e.g. tokens), with a short note."""

@@ -1,7 +1,9 @@
 """The `Report` that stages are given: cheap to call, at most five progress messages a second.
 
 Each event is a Pipes custom message ``{"event": …, "at": seconds since 1970, …}``: ``progress``, ``metric``,
-``points``, ``table``, ``environment``, ``outputs``, ``failed``. Log lines are Pipes log messages.
+``points``, ``table``, ``environment``, ``outputs``, ``failed``. Log lines are Pipes log messages. In a pod
+the stage's watcher adds two more, ``heartbeat`` (`relay.py`) and ``saved`` (`pod.py`): they tell that the
+process lives, never that the stage goes on.
 """
 
 from __future__ import annotations
@@ -35,9 +37,11 @@ class StageReport:
         runtime: Runtime,
         resume_dir: Path,
         clock: Callable[[], float] = time.monotonic,
+        stop_requested: Callable[[], bool] = lambda: False,
     ) -> None:
         self.runtime = runtime
         self.resume_dir = resume_dir
+        self.stop_requested = stop_requested
         self._session = session
         self._clock = clock
         self._lock = threading.Lock()

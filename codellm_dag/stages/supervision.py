@@ -21,10 +21,12 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Protocol
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
-_GRACE = 10.0  # seconds between SIGTERM and SIGKILL
+GRACE_SECONDS = 10.0
+"""Seconds between SIGTERM and SIGKILL, where nothing else is asked for."""
 ORCHESTRATOR_GONE = 71
 """Exit code when the orchestrator died; nobody reads it."""
 
@@ -44,11 +46,28 @@ class Usage:
         return json.dumps(asdict(self)).encode()
 
 
-def supervise(body: Callable[[], int], orchestrator: int | None) -> Usage:
+class Companion(Protocol):
+    """What this process does beside the stage, in threads of its own, since it forks no more."""
+
+    def start(self) -> None:
+        """Begin; the stage's process has been forked. Must return at once."""
+        ...
+
+    def finish(self, usage: Usage) -> None:
+        """The stage and all it started have ended."""
+        ...
+
+
+def supervise(
+    body: Callable[[], int],
+    orchestrator: int | None,
+    grace_seconds: float = GRACE_SECONDS,
+    companion: Companion | None = None,
+) -> Usage:
     """Run `body` in a fork, in a process group of its own, and clean up after it.
 
     `orchestrator` is the pid that must stay this process' parent; None watches nobody. SIGTERM and SIGINT
-    are passed on to the stage's group, SIGKILL follows after ten seconds.
+    are passed on to the stage's group, SIGKILL follows after `grace_seconds`.
     """
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     watched = _open_parent(orchestrator)
@@ -59,17 +78,26 @@ def supervise(body: Callable[[], int], orchestrator: int | None) -> Usage:
         if stage == 0:
             _become_stage(body, watcher)
         try:
-            ended = _wait(stage, watched)
+            if companion is not None:
+                companion.start()
+            ended = _wait(stage, watched, grace_seconds)
         finally:
             _kill_descendants(stage)
-    if ended is None:
+        usage = _usage(ended, before) if ended is not None else None
+        if companion is not None and usage is not None:
+            companion.finish(usage)
+    if usage is None:
         os._exit(ORCHESTRATOR_GONE)
+    return usage
+
+
+def _usage(ended: tuple[int, resource.struct_rusage], oom_kills_before: int) -> Usage:
     status, usage = ended
     ended_by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
     return Usage(
         exit_code=128 + ended_by if ended_by else os.waitstatus_to_exitcode(status),
         signal=ended_by,
-        out_of_memory=ended_by == signal.SIGKILL and _oom_kills() > before,
+        out_of_memory=ended_by == signal.SIGKILL and _oom_kills() > oom_kills_before,
         cpu_seconds=usage.ru_utime + usage.ru_stime,
         peak_memory_bytes=usage.ru_maxrss * 1024,
     )
@@ -104,7 +132,7 @@ def _open_parent(orchestrator: int | None) -> int | None:
     os._exit(ORCHESTRATOR_GONE)
 
 
-def _wait(stage: int, watched: int | None) -> tuple[int, resource.struct_rusage] | None:
+def _wait(stage: int, watched: int | None, grace_seconds: float) -> tuple[int, resource.struct_rusage] | None:
     """Wait for the stage; None if the orchestrator died meanwhile. Passes signals on."""
     asked: list[float] = []
 
@@ -127,7 +155,7 @@ def _wait(stage: int, watched: int | None) -> tuple[int, resource.struct_rusage]
             return status, usage
         if watched in ready:
             return None
-        if asked and time.monotonic() - asked[0] > _GRACE:
+        if asked and time.monotonic() - asked[0] > grace_seconds:
             _signal_group(stage, signal.SIGKILL)
 
 

@@ -121,7 +121,8 @@ class Environment(_Record):
     memory_bytes: int = 0
     threads: int = 0
     workers: int = 0
-    devices: list[str] = Field(default_factory=list)
+    processes: int = Field(default=1, description="Processes of the group that computed it together")
+    devices: list[str] = Field(default_factory=list, description="One for each device of the whole group")
 
 
 class Manifest(_Record):

@@ -5,7 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from codellm_dag.stages.messages import FileChannel, FileReader, StoreChannel, StoreReader, open_session
+from codellm_dag.stages.messages import (
+    FileChannel,
+    FileReader,
+    StoreReader,
+    StoreWriter,
+    custom_message,
+    open_session,
+)
 from codellm_dag.store import Store
 
 
@@ -51,15 +58,35 @@ def test_exception_is_in_the_closing_message(tmp_path: Path) -> None:
     assert closing["params"]["exception"]["name"] == "ValueError"
 
 
+def lines(*payloads: object) -> bytes:
+    return b"".join(custom_message({"event": payload}) for payload in payloads)
+
+
+def events(messages) -> list[object]:
+    return [payload["event"] for payload in payloads(messages)]  # type: ignore[index]
+
+
 def test_store_objects_are_read_in_order_and_go_on_after_a_restart(store: Store) -> None:
     reader = StoreReader(store, "messages/x")
     assert reader.read() == []
-    with open_session(StoreChannel(store, "messages/x")) as session:
-        for number in range(3):
-            session.report_custom_message(number)
-    assert payloads(reader.read()) == [0, 1, 2]
-    with open_session(StoreChannel(store, "messages/x")) as session:
-        session.report_custom_message("again")
-    assert payloads(reader.read()) == ["again"]
+    first = StoreWriter(store, "messages/x")
+    first.write(lines(0, 1))
+    first.write(lines(2))
+    assert events(reader.read()) == [0, 1, 2]
     assert reader.read() == []
-    assert store.backend.children("messages/x") == ["00000001.jsonl", "00000002.jsonl"]
+    StoreWriter(store, "messages/x").write(lines("again"))
+    assert events(reader.read()) == ["again"]
+    assert events(StoreReader(store, "messages/x").read()) == [0, 1, 2, "again"]
+    assert store.backend.children("messages/x") == [f"0000000{n}.jsonl" for n in (1, 2, 3)]
+
+
+def test_two_writers_and_a_lost_answer(store: Store) -> None:
+    one, other = StoreWriter(store, "messages/x"), StoreWriter(store, "messages/x")
+    one.write(lines("a"))
+    other.write(lines("b"))
+    one.write(lines("c"))
+    assert events(StoreReader(store, "messages/x").read()) == ["a", "b", "c"]
+    store.backend.create("messages/x/00000004.jsonl", lines("d"))  # written, but the answer did not come
+    one.write(lines("d"))
+    one.write(lines("e"))
+    assert events(StoreReader(store, "messages/x").read()) == ["a", "b", "c", "d", "e"]

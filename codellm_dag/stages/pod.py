@@ -1,0 +1,124 @@
+"""What a pod's watcher does beside the stage: the store is all that the pod shares with its orchestrator.
+
+The stage itself sees folders of this machine only. Its messages go to a file, from there to the store
+(`relay.py`); its resume_dir is filled from the store before it begins and copied back while it runs
+(`mirror.py`). After each copy comes an event ``{"event": "saved", "at": …, "entries": [names]}``. At the end
+the last checkpoint goes first, then how the process ended (``<messages>.exit.json``), then the closing
+message: who reads that may start another attempt at once.
+
+In a group the watcher of rank 0 does all this, and the first watcher on each other node fetches resume_dir.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+import time
+
+from codellm_dag.stages.group import WorkerGroup
+from codellm_dag.stages.messages import StoreWriter
+from codellm_dag.stages.mirror import Mirror
+from codellm_dag.stages.relay import HEARTBEAT, Relay
+from codellm_dag.stages.request import StageRequest
+from codellm_dag.stages.supervision import Usage
+from codellm_dag.store.errors import StoreError
+from codellm_dag.store.store import Store
+
+_PATIENCE = 60.0  # seconds in which a store that fails is asked again at the end
+_FETCH_PATIENCE = 300.0  # and at the start
+_READY = "ready.json"
+
+
+class Pod:
+    """The companion of one stage process in a pod; `request` is what that process runs."""
+
+    def __init__(self, request: StageRequest, group: WorkerGroup, heartbeat: float = HEARTBEAT) -> None:
+        self._backend = Store(request.store or "").backend
+        self._messages = request.messages
+        self._group = group
+        self._folder = group.node_folder(f"{request.messages}/{request.attempt}")
+        self._ready = self._folder / _READY
+        self._fetched = threading.Event()
+        self._resume = None
+        resume_dir = self._folder / "resume"
+        if group.local_rank == 0:
+            resume_dir.mkdir(parents=True, exist_ok=True)
+            if request.resume:
+                self._resume = Mirror(self._backend, request.resume, resume_dir, self._saved)
+        self._relay = None
+        if group.rank == 0:
+            writer = StoreWriter(Store(request.store or ""), request.messages)
+            self._relay = Relay(self._folder / "messages.jsonl", writer, heartbeat)
+        self.request = request.model_copy(
+            update={"messages": str(self._folder / "messages.jsonl"), "resume_dir": str(resume_dir)}
+        )
+
+    def wait_until_ready(self) -> list[str]:
+        """In the stage's process: wait until resume_dir is filled; lines about what was found.
+
+        Raises StoreError if the store could not be read.
+        """
+        while not self._ready.exists():
+            time.sleep(0.05)
+        found = json.loads(self._ready.read_text())
+        if found["error"]:
+            raise StoreError(found["error"])
+        return found["lines"]
+
+    def start(self) -> None:
+        """Begin to carry messages and to fetch what there is to resume from."""
+        if self._relay is not None:
+            self._relay.start()
+        if self._group.local_rank == 0:
+            threading.Thread(target=self._fetch, name="fetch", daemon=True).start()
+
+    def finish(self, usage: Usage) -> None:
+        """Bring the last checkpoint, the process' end and the last messages to the store."""
+        if self._relay is not None:
+            self._save_last(usage)
+            self._backend.put(f"{self._messages}.exit.json", usage.to_json())
+            self._relay.finish(_PATIENCE)
+        if self._group.local_rank == 0:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _save_last(self, usage: Usage) -> None:
+        if self._resume is None or not self._fetched.is_set():
+            return
+        if usage.exit_code == 0:
+            self._resume.abandon()
+            return
+        try:
+            self._resume.finish(_PATIENCE)
+        except (StoreError, OSError) as error:
+            print(f"the last checkpoint could not be copied to the store: {error}", flush=True)
+
+    def _fetch(self) -> None:
+        """Fill resume_dir, begin to copy it back, and say that the stage may begin."""
+        found: dict[str, object] = {"error": "", "lines": []}
+        if self._resume is not None:
+            try:
+                found["lines"] = self._fetch_patiently(self._resume)
+            except (StoreError, OSError, ValueError) as failure:
+                found["error"] = f"what there is to resume from could not be read: {failure}"
+            else:
+                if self._group.rank == 0:
+                    self._resume.start()
+                    self._fetched.set()
+        part = self._ready.with_suffix(".part")
+        part.write_text(json.dumps(found))
+        part.rename(self._ready)
+
+    def _fetch_patiently(self, resume: Mirror) -> list[str]:
+        deadline = time.monotonic() + _FETCH_PATIENCE
+        while True:
+            try:
+                return resume.fetch(take_over=self._group.rank == 0)
+            except (StoreError, OSError):
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(1.0)
+
+    def _saved(self, entries: list[str]) -> None:
+        if self._relay is not None:
+            self._relay.say(event="saved", at=time.time(), entries=entries)

@@ -1,0 +1,1 @@
+"""The kubelet (and the scheduler): plays a script for each pod, or really runs its containers."""

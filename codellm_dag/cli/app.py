@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from codellm_dag.cli import demo, diff, lineage, reproduce, scores, trials, verify, why
+from codellm_dag.cli import demo, diff, lineage, plan, reproduce, scores, trials, verify, why
 
 app = typer.Typer(
     name="codellm-dag",
@@ -25,5 +25,6 @@ for command in (
     why.why,
     trials.trials,
     verify.verify,
+    plan.plan,
 ):
     app.command()(command)

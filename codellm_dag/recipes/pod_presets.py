@@ -48,15 +48,16 @@ def pod_preset_names() -> list[str]:
     return sorted(path.stem for path in _FOLDER.glob("*.yaml"))
 
 
-def load_pods(choice: str = "") -> Pods:
+def load_pods(choice: str = "", image: str = "") -> Pods:
     """The shapes that `choice` names (a preset or a YAML file); empty: CODELLM_PODS, or ``cpu``.
 
-    Raises InvalidRecipeError for a preset, file, field or value that is not allowed, or without an image.
+    `image` is for shapes without one; empty: CODELLM_IMAGE. Raises InvalidRecipeError for a preset, file,
+    field or value that is not allowed, and for a shape without an image.
     """
-    chosen = choice or os.environ.get(PODS_VARIABLE) or DEFAULT_PODS
-    path, values = _read(chosen)
+    path, values = _read(choice or os.environ.get(PODS_VARIABLE) or DEFAULT_PODS)
+    image = image or os.environ.get(IMAGE_VARIABLE, "")
     if _DEFAULT not in values:
-        return Pods({_DEFAULT: _shape(values, path)})
+        return Pods({_DEFAULT: _shape(values, path, image, path.name)})
     shapes = {}
     for stage, entry in values.items():
         where = f"{path.name}: {stage}"
@@ -64,7 +65,7 @@ def load_pods(choice: str = "") -> Pods:
             entry = {_EXTENDS: entry}
         if not isinstance(entry, dict):
             raise InvalidRecipeError(f"{where} = {entry!r}: must be a preset, a file, or fields of a shape")
-        shapes[str(stage)] = _shape(entry, path, where)
+        shapes[str(stage)] = _shape(entry, path, image, where)
     return Pods(shapes)
 
 
@@ -76,16 +77,15 @@ def load_pod_shape(choice: str) -> PodShape:
     return pods.of(_DEFAULT)
 
 
-def _shape(values: dict[str, Any], beside: Path, where: str = "") -> PodShape:
+def _shape(values: dict[str, Any], beside: Path, image: str, where: str) -> PodShape:
     merged = _extended(values, beside, ())
-    if not merged.get("image"):
-        merged["image"] = os.environ.get(IMAGE_VARIABLE, "")
+    merged["image"] = merged.get("image") or image
     if not merged["image"]:
         raise InvalidRecipeError(
-            f"{where or beside.name}: no image; give the field 'image' or the variable {IMAGE_VARIABLE}, "
-            "by digest: name@sha256:…"
+            f"{where}: no image; give the field 'image' or the variable {IMAGE_VARIABLE}, by digest: "
+            "name@sha256:…"
         )
-    return PodShape.parse(merged, where or beside.name)
+    return PodShape.parse(merged, where)
 
 
 def _extended(values: dict[str, Any], beside: Path, seen: tuple[str, ...]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ui test test-browser lint lock clean
+.PHONY: help setup demo ui test test-browser test-cluster lint lock clean
 
 help: ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,12 +39,19 @@ lint: setup $(VENV)/.installed-test ## style, types and the import rules of the 
 	$(BIN)/lint-imports
 
 test: lint ## style, types, import rules and the test suite
-	$(BIN)/pytest -n 2 --dist loadfile -m "not browser" tests $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile -m "not browser and not cluster" tests $(ARGS)
 
 test-browser: setup $(VENV)/.installed-test ## the UI in a headless Chromium (installs Debian's chromium when it is missing)
 	@command -v chromium >/dev/null \
 	  || { apt-get update -qq && apt-get install -y -qq chromium; }
 	$(BIN)/pytest -m browser tests/browser $(ARGS)
+
+PODMAN := podman runc catatonit conmon netavark aardvark-dns containernetworking-plugins iptables
+
+test-cluster: setup $(VENV)/.installed-test ## real containers on the test cluster (installs Debian's podman when it is missing)
+	@command -v podman >/dev/null && command -v runc >/dev/null && command -v iptables >/dev/null \
+	  || { apt-get update -qq && apt-get install -y -qq $(PODMAN); }
+	$(BIN)/pytest -m cluster tests/cluster $(ARGS)
 
 lock: setup $(VENV)/.installed-test ## write constraints.txt from what is installed
 	$(BIN)/pip freeze --exclude-editable | grep -v '^codellm-dag' | sed 's/+cpu$$//' > constraints.txt

@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.cluster.bed import defaults, deletion, errors, patches, rules, schemas, selectors
+from tests.cluster.bed.conditions import disruption, with_condition
 from tests.cluster.bed.errors import ApiError
 from tests.cluster.bed.resources import NAMESPACES, PODS, SERVICES, Object, Resource
 from tests.cluster.bed.storage import Key, Storage, Stored
 
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
+_SERVERS_OWN = ("uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds")
 _RETURNED_WHEN_DELETED = (PODS, SERVICES)
 
 
@@ -177,15 +179,12 @@ class Api:
                 after = {**before, "status": after.get("status", {})}
             elif not resource.custom and "status" in before:
                 after["status"] = before["status"]
-            for name in (
-                "uid",
-                "creationTimestamp",
-                "generation",
-                "deletionTimestamp",
-                "deletionGracePeriodSeconds",
-            ):
+            if after["metadata"].get("uid", before["metadata"]["uid"]) != before["metadata"]["uid"]:
+                raise errors.conflict(resource, call.name, "Precondition failed: UID in precondition differs")
+            for name in _SERVERS_OWN:
+                after["metadata"].pop(name, None)
                 if name in before["metadata"]:
-                    after["metadata"].setdefault(name, before["metadata"][name])
+                    after["metadata"][name] = before["metadata"][name]
             if call.subresource != "status" and before.get("spec") != after.get("spec"):
                 after["metadata"]["generation"] = before["metadata"].get("generation", 1) + 1
             schemas.check(resource, after)
@@ -236,22 +235,6 @@ class Api:
             201,
             _json({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}),
         )
-
-
-def disruption(reason: str, message: str) -> Object:
-    """A pod condition that says the cluster, not the program, ended the pod."""
-    return {"type": "DisruptionTarget", "status": "True", "reason": reason, "message": message}
-
-
-def with_condition(item: Object, condition: Object) -> Object:
-    """`item` with a condition set, in place; its transition time moves only if the status does."""
-    status = item.setdefault("status", {})
-    old = [entry for entry in status.get("conditions", ()) if entry["type"] == condition["type"]]
-    moved = not old or old[0]["status"] != condition["status"]
-    since = deletion.timestamp() if moved else old[0]["lastTransitionTime"]
-    others = [entry for entry in status.get("conditions", ()) if entry["type"] != condition["type"]]
-    status["conditions"] = [*others, {"lastTransitionTime": since, **condition}]
-    return item
 
 
 def selection(call: Call) -> selectors.Test:

@@ -113,9 +113,10 @@ class Bed:
         self.kubelet.default = script
 
     def objects(self, plural: str, namespace: str = "", group: str = "") -> list[Object]:
-        """What is stored of a kind, without a request."""
+        """What is stored of a kind, in the order of creation, without a request."""
         kinds = [r for r in RESOURCES if r.plural == plural and (not group or r.group == group)]
-        return [stored.item for kind in kinds for stored in self.storage.all(kind, namespace)]
+        found = [stored.item for kind in kinds for stored in self.storage.all(kind, namespace)]
+        return sorted(found, key=lambda item: self.storage.births[item["metadata"]["uid"]])
 
     def get(self, plural: str, name: str, namespace: str = "default") -> Object:
         """One object. Raises KeyError."""
@@ -126,12 +127,11 @@ class Bed:
 
     def pods(self, job: str = "", namespace: str = "") -> list[Object]:
         """Pods, of one Job if it is named, in the order of their creation."""
-        found = [
+        return [
             pod
             for pod in self.objects("pods", namespace)
             if not job or (pod["metadata"].get("labels") or {}).get("job-name") == job
         ]
-        return sorted(found, key=lambda pod: self.storage.births[pod["metadata"]["uid"]])
 
     def edit(
         self, plural: str, name: str, change: Callable[[Object], Any], namespace: str = "default"

@@ -95,8 +95,8 @@ class Controllers:
                 self._jobs.release(pod)
         if entry.resource == PODS:
             self._on_pod(entry)
-            if entry.item["metadata"].get("deletionTimestamp"):
-                self._jobs.release(key)
             owners = entry.item["metadata"].get("ownerReferences") or ()
+            if entry.item["metadata"].get("deletionTimestamp") or not owners:
+                self._jobs.release(key)
             return [(key[0], owner["name"]) for owner in owners if owner["kind"] == "Job"]
         return []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from tests.cluster.bed.api import with_condition
+from tests.cluster.bed.conditions import with_condition
 from tests.cluster.bed.deletion import timestamp
 from tests.cluster.bed.resources import Object
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
 import threading
 import time
@@ -19,6 +20,7 @@ from tests.cluster.bed.faults import Faults
 from tests.cluster.bed.journal import Journal
 
 _VERBS = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+_OFFSET = re.compile(rb'"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?\+00:00"')
 _PLAIN = {"/healthz": b"ok", "/livez": b"ok", "/readyz": b"ok"}
 
 
@@ -143,6 +145,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _understand(self, raw: bytes) -> Call:
         content_type = (self.headers.get("Content-Type") or "").partition(";")[0].strip()
+        raw = _OFFSET.sub(rb'"\1Z"', raw)  # moments as Go writes them, however the client did
         try:
             body = json.loads(raw) if raw else None
         except ValueError as error:

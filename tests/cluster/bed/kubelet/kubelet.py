@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from tests.cluster.bed import deletion
-from tests.cluster.bed.api import disruption
+from tests.cluster.bed.conditions import disruption
 from tests.cluster.bed.events import Recorder
 from tests.cluster.bed.jobs import INDEX
 from tests.cluster.bed.kubelet import pod_status

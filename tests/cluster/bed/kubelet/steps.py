@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.cluster.bed.api import disruption
+from tests.cluster.bed.conditions import disruption
 from tests.cluster.bed.kubelet import pod_status
 from tests.cluster.bed.kubelet.worker import Ending, Step, Stopped, Worker
 from tests.cluster.bed.resources import Object

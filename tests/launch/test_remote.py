@@ -13,8 +13,8 @@ import pytest
 
 from codellm_dag.launch import (
     InlineLauncher,
-    LaunchRecord,
     Launches,
+    LaunchRecord,
     StageEvent,
     StageFailedError,
     identify,
@@ -164,14 +164,15 @@ def test_what_is_not_infrastructure_is_not_repeated(
     assert len(starts(cluster)) == 1
 
 
-def test_a_second_attempt_keeps_the_points_of_the_first(tmp_path: Path, cluster: Path) -> None:
+def test_infrastructure_failures_are_repeated_under_the_next_number(tmp_path: Path, cluster: Path) -> None:
     store = Store(tmp_path / "store")
-    mark = tmp_path / "mark"
-    recipe = TinyRecipe(trouble="once", text=str(mark))
-    with pytest.raises(StageFailedError):  # the stage knows no trouble the second time and says so
-        materialize(store, TROUBLE, recipe, {}, launcher=DetachedLauncher(cluster), retry_seconds=0.01)
-    assert mark.exists()
-    assert [row.attempt for row in store.ledger.rows()][0] == "a1"
+    recipe = TinyRecipe(trouble="once", text=str(tmp_path / "mark"))
+    launcher = DetachedLauncher(cluster)
+    outcome = materialize(store, TROUBLE, recipe, {}, launcher=launcher, retry_seconds=0.01)
+    assert outcome.manifest.attempt == "a2"
+    assert [(cost.attempt, cost.label) for cost in outcome.manifest.cost] == [("a1", "infra"), ("a2", "ok")]
+    assert store.attempts("trouble", outcome.artifact.fingerprint) == ["a2"]
+    assert remains(store) == []
 
 
 def test_cancel_ends_the_attempt_and_an_orchestrator_that_is_moved_does_not(

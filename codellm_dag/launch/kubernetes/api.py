@@ -1,0 +1,309 @@
+"""The calls we make to a Kubernetes API server, each with a time-out, and with backoff where that can help.
+
+Objects travel as plain JSON dictionaries, so that Job, JobSet and TrainJob take the same way. Connection,
+credentials and TLS are the official client's (a kubeconfig, or the ServiceAccount of the pod we are in).
+Repeated: 429 (after the time the server asks for), 5xx, broken connections and time-outs, until a budget of
+seconds is used up; then `UnreachableError`. Everything else is an `ApiError` at once. Not covered: following
+changes (`watch.py`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import urllib3
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+from kubernetes.config.config_exception import ConfigException
+from urllib3.exceptions import HTTPError
+
+from codellm_dag.launch.errors import InvalidRequestError
+from codellm_dag.launch.kubernetes.kinds import Kind, kind_of
+
+Object = dict[str, Any]
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 30.0
+_CONNECTIONS = 32
+_PAGE = 500
+
+
+class ApiError(RuntimeError):
+    """The API server refused a call, and asking again would not help."""
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        super().__init__(f"{status} {reason}: {message}")
+        self.status = status
+        self.reason = reason
+        self.message = message
+
+
+class BrokenError(RuntimeError):
+    """A call failed in a way that passes; `after` are seconds that the server asks to wait."""
+
+    def __init__(self, text: str, after: float = 0.0) -> None:
+        super().__init__(text)
+        self.after = after
+
+
+class UnreachableError(RuntimeError):
+    """The API server gave no answer for as long as we were willing to wait."""
+
+
+class Api:
+    """A cluster's API server. `timeout` is for one request, `budget` for all repetitions of a call."""
+
+    def __init__(
+        self,
+        settings: client.Configuration,
+        *,
+        timeout: float = 30.0,
+        budget: float = 600.0,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        settings.retries = False  # ours is the only backoff; urllib3's would hide what happened
+        settings.connection_pool_maxsize = _CONNECTIONS
+        self._client = client.ApiClient(settings)
+        self._timeout = timeout
+        self._sleep = sleep
+        self.budget = budget
+        self.calls: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    @classmethod
+    def connect(cls, kubeconfig: str = "", context: str = "", **options: Any) -> Api:
+        """From a kubeconfig (default: KUBECONFIG, ~/.kube/config), or else from within a pod.
+
+        Raises InvalidRequestError if there is neither.
+        """
+        settings = client.Configuration()
+        try:
+            config.load_kube_config(kubeconfig or None, context or None, settings)
+        except ConfigException as first:
+            if kubeconfig or context:
+                raise InvalidRequestError(f"no connection to Kubernetes: {first}") from first
+            try:
+                config.load_incluster_config(settings)
+            except ConfigException:
+                raise InvalidRequestError(
+                    f"no connection to Kubernetes: {first}; set KUBECONFIG, or run inside a cluster"
+                ) from first
+        return cls(settings, **options)
+
+    @property
+    def host(self) -> str:
+        """Address of the server."""
+        return str(self._client.configuration.host)
+
+    def create(self, manifest: Object) -> Object | None:
+        """Create an object; None if one of its name is there already."""
+        kind = kind_of(manifest)
+        path = kind.path(manifest["metadata"]["namespace"])
+        try:
+            return self._json("POST", path, body=manifest)
+        except ApiError as error:
+            if error.status == 409 and error.reason == "AlreadyExists":
+                return None
+            raise
+
+    def get(self, kind: Kind, namespace: str, name: str, *, budget: float | None = None) -> Object | None:
+        """One object, or None."""
+        try:
+            return self._json("GET", kind.path(namespace, name), budget=budget)
+        except ApiError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def list(
+        self, kind: Kind, namespace: str, selector: str = "", *, budget: float | None = None
+    ) -> tuple[list[Object], str]:
+        """All objects that a label selector finds, and the resource version to watch from."""
+        found: list[Object] = []
+        query = {"limit": str(_PAGE), **({"labelSelector": selector} if selector else {})}
+        while True:
+            page = self._json("GET", kind.path(namespace), query, budget=budget)
+            for item in page.get("items") or []:
+                found.append({"apiVersion": kind.api_version, "kind": kind.name, **item})
+            meta = page.get("metadata") or {}
+            if not meta.get("continue"):
+                return found, str(meta.get("resourceVersion", ""))
+            query["continue"] = meta["continue"]
+
+    def delete(
+        self, kind: Kind, namespace: str, name: str, *, uid: str = "", budget: float | None = None
+    ) -> bool:
+        """Delete an object and, in the foreground, what it owns; False if it is not there.
+
+        With `uid` only that very object, not one of the same name that came later.
+        """
+        body: Object = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Foreground"}
+        if uid:
+            body["preconditions"] = {"uid": uid}
+        try:
+            self._json("DELETE", kind.path(namespace, name), body=body, budget=budget)
+        except ApiError as error:
+            if error.status == 404 or (error.status == 409 and uid):
+                return False
+            raise
+        return True
+
+    def log(self, namespace: str, pod: str, container: str, lines: int, *, previous: bool = False) -> str:
+        """The last lines of a container; asked for once. Raises ApiError and UnreachableError."""
+        query = {"container": container, "tailLines": str(lines), "limitBytes": str(1 << 16)}
+        if previous:
+            query["previous"] = "true"
+        path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
+        return self._call("GET", path, query, None, budget=0).decode("utf-8", "replace")
+
+    def watch(
+        self, kind: Kind, namespace: str, version: str, selector: str = "", seconds: int = 300
+    ) -> Stream:
+        """Changes after a resource version, until the server or the connection ends the stream.
+
+        The server is asked to end it after `seconds`; a connection silent for longer than that is dead.
+        Raises ApiError (410: the version is too old, list again) and BrokenError; never waits.
+        """
+        query = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": version,
+            "timeoutSeconds": str(seconds),
+            **({"labelSelector": selector} if selector else {}),
+        }
+        timeout = (self._timeout, seconds + self._timeout)
+        with _broken():
+            return Stream(self._request("GET", kind.path(namespace), query, None, timeout))
+
+    def _json(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Object | None = None,
+        budget: float | None = None,
+    ) -> Object:
+        budget = self.budget if budget is None else budget
+        return json.loads(self._call(method, path, query, body, budget=budget) or b"{}")
+
+    def _call(
+        self, method: str, path: str, query: Mapping[str, str] | None, body: Object | None, *, budget: float
+    ) -> bytes:
+        """One call with backoff; the body of the answer."""
+        began, pause = time.monotonic(), _FIRST_PAUSE
+        while True:
+            try:
+                with _broken():
+                    response = self._request(method, path, query, body, self._timeout)
+                    try:
+                        return response.data
+                    finally:
+                        response.release_conn()
+            except BrokenError as again:
+                wait = max(again.after, pause * random.uniform(0.5, 1.0))
+                if time.monotonic() - began + wait > budget:
+                    raise UnreachableError(
+                        f"{method} {path} at {self.host} failed for {time.monotonic() - began:.0f} s: {again}"
+                    ) from again
+                self._sleep(wait)
+                pause = min(pause * 2, _LONGEST_PAUSE)
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        body: Object | None,
+        timeout: float | tuple[float, float],
+    ) -> urllib3.HTTPResponse:
+        """One request. Raises BrokenError, ApiError, or what a broken connection raises."""
+        with self._lock:
+            self.calls[method] = self.calls.get(method, 0) + 1
+        serialized = self._client.param_serialize(
+            method=method,
+            resource_path=path,
+            query_params=list((query or {}).items()),
+            header_params={"Accept": "application/json", "Content-Type": "application/json"},
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        answer = self._client.call_api(*serialized, _request_timeout=timeout)
+        if 200 <= answer.status <= 299:
+            return answer.response
+        data = answer.response.data
+        answer.response.release_conn()
+        error = _api_error(answer.status, _parsed(data))
+        if answer.status == 429 or answer.status >= 500:
+            raise BrokenError(str(error), _seconds(answer.headers.get("Retry-After")))
+        raise error
+
+
+class Stream:
+    """A watch's events as they come. `close` may be called from another thread."""
+
+    def __init__(self, response: urllib3.HTTPResponse) -> None:
+        self._response = response
+
+    def __iter__(self) -> Iterator[Object]:
+        try:
+            with _broken():
+                for line in _lines(self._response):
+                    event = json.loads(line)
+                    if event.get("type") == "ERROR":
+                        raise _api_error(int(event["object"].get("code", 500)), event["object"])
+                    yield event
+        finally:
+            self._response.close()
+            self._response.release_conn()
+
+    def close(self) -> None:
+        """End the stream now, even while a thread waits for the next event."""
+        connection = self._response.connection
+        sock = getattr(connection, "sock", None)
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+
+@contextlib.contextmanager
+def _broken() -> Iterator[None]:
+    """Broken connections, time-outs and answers that stop half-way pass."""
+    try:
+        yield
+    except (HTTPError, OSError, ValueError) as error:
+        raise BrokenError(f"{type(error).__name__}: {error}") from error
+    except ApiException as error:  # the client's own name for a failed TLS handshake
+        raise BrokenError(str(error.reason)) from error
+
+
+def _lines(response: urllib3.HTTPResponse) -> Iterator[bytes]:
+    buffer = b""
+    for chunk in response.stream(amt=None, decode_content=False):
+        buffer += chunk
+        *whole, buffer = buffer.split(b"\n")
+        yield from (line for line in whole if line.strip())
+
+
+def _parsed(data: bytes) -> Object:
+    try:
+        values = json.loads(data)
+    except ValueError:
+        values = None
+    return values if isinstance(values, dict) else {"message": data[:500].decode("utf-8", "replace")}
+
+
+def _api_error(status: int, answer: Object) -> ApiError:
+    return ApiError(status, str(answer.get("reason") or "Error"), str(answer.get("message") or "").strip())
+
+
+def _seconds(header: str | None) -> float:
+    try:
+        return max(0.0, float(header or 0))
+    except ValueError:
+        return 0.0

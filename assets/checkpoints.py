@@ -25,6 +25,9 @@ def sft_data(benchmark_problems: Artifacts) -> Inputs:
 @stage_asset(
     group="checkpoints", owner="team:models", kinds=_MODEL_KINDS, partitions=TRIALS, model="sft", verify=True
 )
-def sft_checkpoint(pretrained_checkpoint: Artifact, tokenizer: Artifact, sft_data: Artifact) -> Inputs:
+def sft_checkpoint(
+    pretrained_checkpoint: Artifact, tokenizer: Artifact, sft_data: Artifact, token_shards: Artifacts
+) -> Inputs:
     """The pretrained model fine-tuned on chat examples. A trial's key is its change, e.g. `epochs=2`."""
-    return {"checkpoint": pretrained_checkpoint, "tokenizer": tokenizer, "data": sft_data}
+    own = {"checkpoint": pretrained_checkpoint, "tokenizer": tokenizer, "data": sft_data}
+    return own | many("shards", token_shards)  # rows of pretraining to replay

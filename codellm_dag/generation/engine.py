@@ -39,7 +39,6 @@ class _Row:
     uniforms: np.ndarray
     tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
-    tail: str = ""
     finished: bool = False
 
 
@@ -154,8 +153,9 @@ class Generator:
         row.logprobs.append(logprob)
         row.finished = token in self.end_token_ids
         if stop and not row.finished:
-            # Decoding the last tokens only; 64 is more than any stop string has.
-            tail = self.tokenizer.decode(row.tokens[-64:], skip_special_tokens=True)
+            # Only a stop string that this token completes is new, and a token has at least one byte.
+            window = max(len(string.encode()) for string in stop)
+            tail = self.tokenizer.decode(row.tokens[-window:], skip_special_tokens=True)
             row.finished = any(string in tail for string in stop)
 
     def _completion(self, row: _Row, stop: Sequence[str]) -> Completion:

@@ -98,8 +98,8 @@ class Batch(Recipe):
         default=32,
         ge=1,
         le=1_000_000,
-        description="Packed rows in one forward pass, on all devices together; divides global_rows. In the "
-        "recipe because it changes the order of float sums.",
+        description="Packed rows in one forward pass of one process; global_rows must be a multiple of it, "
+        "and of it times the number of processes. In the recipe because it changes the order of float sums.",
     )
 
     @model_validator(mode="after")
@@ -135,6 +135,14 @@ class SftRecipe(Recipe):
     )
     epochs: float = Field(
         default=1.0, gt=0.0, le=1000.0, description="Passes over the data; may be a fraction."
+    )
+    replay: float = Field(
+        default=0.0,
+        ge=0.0,
+        lt=1.0,
+        description="Share of rows that come from the pretraining shards, so that the model does not forget "
+        "plain source text. Source: 0 is plain fine-tuning; Ibrahim et al. 2024 replay 1-5 % (weak shift) to "
+        "50 % (strong shift).",
     )
     sequence_length: int = Field(default=256, ge=16, le=1_048_576, description="Tokens of one packed row.")
     maximum_examples: int = Field(

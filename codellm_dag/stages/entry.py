@@ -19,6 +19,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from codellm_dag.recipes.runtime import Runtime
 from codellm_dag.stages.group import WorkerGroup
 from codellm_dag.stages.messages import FileChannel, open_session
 from codellm_dag.stages.pod import Pod
@@ -55,6 +56,12 @@ def grace_of(request: StageRequest) -> float:
     return shape.grace_seconds * 2 / 3 if request.upload and shape is not None else GRACE_SECONDS
 
 
+def thread_variables(runtime: Runtime) -> dict[str, str]:
+    """Variables that hold libraries to the threads and workers of `runtime`."""
+    threads = dict.fromkeys(_THREADS, str(runtime.threads))
+    return threads | {"RAYON_NUM_THREADS": str(runtime.workers)}
+
+
 def _read(place: str, store: str | None) -> StageRequest:
     if store is None:
         return StageRequest.model_validate_json(Path(place).read_bytes())
@@ -68,11 +75,7 @@ def _stage_process(request: StageRequest, group: WorkerGroup, pod: Pod | None) -
     from codellm_dag.stages.stopping import StopSignal
     from codellm_dag.stages.worker import run_worker
 
-    threads = str(request.runtime.threads)
-    for name in _THREADS:
-        os.environ[name] = threads  # before PyTorch or NumPy is imported, which read it once
-    os.environ["RAYON_NUM_THREADS"] = str(request.runtime.workers)
-    # Threads that wait asleep: where something else wants a core too, spinning costs thrice the CPU time.
+    os.environ.update(thread_variables(request.runtime))  # before libraries are loaded, which read them once
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS cannot repeat itself
     around = Surroundings(StopSignal(), group, pod.wait_until_ready if pod else list)

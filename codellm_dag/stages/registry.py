@@ -101,7 +101,7 @@ _STAGES = (
         "checkpoint",
         "training",
         "training:SftRecipe",
-        {"checkpoint": "checkpoint", "tokenizer": "tokenizer", "data": "corpus"},
+        {"checkpoint": "checkpoint", "tokenizer": "tokenizer", "data": "corpus", "shards/*": "shards"},
         (*_MODEL, "accelerate"),
     ),
     _stage("rl_problems", "problems", "problems", "problems:RlProblemsRecipe", {"benchmark/*": "problems"}),

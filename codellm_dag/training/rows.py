@@ -1,8 +1,9 @@
 """What training reads: rows of packed tokens with their targets, and the order in which they are read.
 
 A source of rows has a length and gives row `i` as arrays; `ShardRows` reads shards of several languages,
-`ExampleRows` holds chat examples in memory. Targets are already moved by one: ``targets[t]`` is the token
-that follows ``tokens[t]``, or IGNORED where nothing is learnt (padding, a piece's end, a user's words).
+`ExampleRows` holds chat examples in memory, `ReplayRows` mixes the two. Targets are already moved by one:
+``targets[t]`` is the token that follows ``tokens[t]``, or IGNORED where nothing is learnt (padding, a piece's
+end, a user's words).
 """
 
 from __future__ import annotations
@@ -130,6 +131,35 @@ class ExampleRows:
         )
 
 
+class ReplayRows:
+    """The `total` rows of a run in which rows of pretraining are repeated among new ones, against forgetting.
+
+    The share `replay` (0 to below 1) of them is drawn from `pretraining` by `seed`, without repetition until
+    all were drawn; the others are `rows`, epoch after epoch. Raises InvalidTrainingDataError where the two
+    differ in the length of a row.
+    """
+
+    def __init__(self, rows: Rows, pretraining: Rows, replay: float, total: int, seed: int) -> None:
+        if rows.sequence_length != pretraining.sequence_length:
+            raise InvalidTrainingDataError(
+                f"sequence_length = {rows.sequence_length}, but the shards to replay have rows of "
+                f"{pretraining.sequence_length} tokens; make them equal, or set replay to 0"
+            )
+        self.sequence_length = rows.sequence_length
+        self.replayed = round(total * replay)
+        self._rows, self._pretraining, self._own = rows, pretraining, total - self.replayed
+        self._chosen = row_order(len(pretraining), self.replayed, seed)
+
+    def __len__(self) -> int:
+        return self._own + self.replayed
+
+    def row(self, number: int) -> TrainingRow:
+        """Row `number`; the new ones come first, `row_order` mixes them."""
+        if number < self._own:
+            return self._rows.row(number % len(self._rows))
+        return self._pretraining.row(int(self._chosen[number - self._own]))
+
+
 def row_order(count: int, total: int, seed: int) -> np.ndarray:
     """Numbers of the `total` rows to read, int64: epoch after epoch, each a permutation of `count` rows.
 
@@ -139,4 +169,4 @@ def row_order(count: int, total: int, seed: int) -> np.ndarray:
         np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(count)
         for epoch in range(-(-total // count))
     ]
-    return np.concatenate(epochs)[:total].astype(np.int64)
+    return np.concatenate([np.empty(0, np.int64), *epochs])[:total].astype(np.int64)

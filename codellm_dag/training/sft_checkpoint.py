@@ -16,14 +16,23 @@ from codellm_dag.tokens import tokenizer as tokenizers
 from codellm_dag.tokens.special import END_OF_TEXT
 from codellm_dag.training.chat_examples import read_messages, tokenized
 from codellm_dag.training.output import run_identity, save_checkpoint
-from codellm_dag.training.rows import ExampleRows, InvalidTrainingDataError
+from codellm_dag.training.rows import (
+    ExampleRows,
+    InvalidTrainingDataError,
+    ReplayRows,
+    Rows,
+    ShardRows,
+)
 from codellm_dag.training.trainer import Plan, train
+
+DISTRIBUTED = True
 
 
 def run(recipe: SftRecipe, inputs: Inputs, out: Path, report: Report) -> None:
     """Fine-tune input ``checkpoint`` on input ``data`` and write the checkpoint folder.
 
-    Metrics: examples, examples_too_long, rows, padding_share, steps, epochs, tokens (with a loss),
+    With ``replay`` rows of the inputs ``shards/*`` are read too. Metrics: examples, examples_too_long, rows,
+    padding_share, steps, epochs, rows_replayed, tokens (with a loss),
     loss_first, loss_last (mean of the last tenth of steps). Raises InvalidTrainingDataError where data,
     tokenizer and checkpoint do not fit each other, DivergedError when the loss is not finite.
     """
@@ -38,9 +47,11 @@ def run(recipe: SftRecipe, inputs: Inputs, out: Path, report: Report) -> None:
         inputs["checkpoint"].path, dtype=torch.float32, local_files_only=True
     )
     _check(model.config, vocabulary.get_vocab_size(), recipe.sequence_length)
-    steps = max(1, round(recipe.epochs * len(rows) / recipe.batch.global_rows))
+    own = recipe.epochs * len(rows)
+    steps = max(1, round(own / (1.0 - recipe.replay) / recipe.batch.global_rows))
+    read = _with_replay(recipe, inputs, rows, steps * recipe.batch.global_rows)
     identity = run_identity(recipe, inputs, report.runtime.threads)
-    trained = train(model, rows, Plan(recipe.optimizer, recipe.batch, steps, recipe.seed, identity), report)
+    trained = train(model, read, Plan(recipe.optimizer, recipe.batch, steps, recipe.seed, identity), report)
     facts = {
         "stage": "sft_checkpoint",
         "recipe": recipe.model_dump(mode="json"),
@@ -55,11 +66,22 @@ def run(recipe: SftRecipe, inputs: Inputs, out: Path, report: Report) -> None:
         rows=len(rows),
         padding_share=rows.padding_share,
         steps=steps,
-        epochs=steps * recipe.batch.global_rows / len(rows),
+        rows_replayed=read.replayed if isinstance(read, ReplayRows) else 0,
+        epochs=steps * recipe.batch.global_rows * (1.0 - recipe.replay) / len(rows),
         tokens=trained.targets,
         loss_first=trained.losses[0],
         loss_last=sum(tail) / len(tail),
     )
+
+
+def _with_replay(recipe: SftRecipe, inputs: Inputs, rows: Rows, total: int) -> Rows:
+    shards = inputs.many("shards")
+    if not recipe.replay:
+        return rows
+    if not shards:
+        raise InvalidTrainingDataError(f"replay = {recipe.replay} needs the token shards of pretraining")
+    pretraining = ShardRows([shards[language].path for language in shards])
+    return ReplayRows(rows, pretraining, recipe.replay, total, recipe.seed)
 
 
 def _check(config: object, vocabulary_size: int, sequence_length: int) -> None:

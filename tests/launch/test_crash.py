@@ -55,7 +55,7 @@ def counting(store: Store) -> tuple[subprocess.Popen[bytes], Path]:
 def test_a_killed_orchestrator_takes_its_stage_along_and_the_next_resumes(store: Store) -> None:
     process, folder = counting(store)
     below = descendants(process.pid)
-    assert len(below) == 2, "the supervisor and the stage"
+    assert len(below) == 3, "the fork server, the supervisor and the stage"
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert all(is_gone(pid) for pid in below)

@@ -14,6 +14,7 @@ from codellm_dag.training.rows import (
     Example,
     ExampleRows,
     InvalidTrainingDataError,
+    ReplayRows,
     ShardRows,
     row_order,
 )
@@ -81,3 +82,24 @@ def test_order_is_whole_epochs_each_shuffled_anew() -> None:
     assert np.array_equal(order, row_order(10, 25, seed=3))
     assert not np.array_equal(order, row_order(10, 25, seed=4))
     assert np.array_equal(row_order(10, 5, seed=3), order[:5])
+
+
+def test_replayed_rows_are_a_share_of_the_run(tmp_path: Path) -> None:
+    new = ExampleRows([Example([10 + n] * 6, [True] * 6) for n in range(3)], 6, pad=0)
+    rows = ReplayRows(new, ShardRows([shard(tmp_path / "a")]), replay=0.3, total=10, seed=5)
+    assert (len(rows), rows.replayed) == (10, 3)
+    first = [int(rows.row(number).tokens[0]) for number in range(10)]
+    # 7 rows of the 3 new ones epoch by epoch, then 3 of the 2 pretraining rows: both, and one again
+    assert first[:7] == [*first[:3]] * 2 + first[:1]
+    assert set(first[:3]) == {10, 11, 12}
+    assert set(first[7:9]) == {5, 1}
+    assert first[9] in (5, 1)
+    assert len(ReplayRows(new, ShardRows([tmp_path / "a"]), replay=0.0, total=4, seed=5)) == 4
+
+
+def test_replayed_rows_have_the_length_of_the_new_ones(tmp_path: Path) -> None:
+    new = ExampleRows([Example([1, 2], [False, True])], 8, pad=0)
+    with pytest.raises(
+        InvalidTrainingDataError, match="sequence_length = 8, but the shards to replay have rows of 6 tokens"
+    ):
+        ReplayRows(new, ShardRows([shard(tmp_path / "a")]), replay=0.5, total=4, seed=0)

@@ -84,3 +84,15 @@ def test_what_does_not_fit_is_refused(slots: dict[str, object], tmp_path: Path) 
     small = artifact(save_checkpoint(tmp_path / "small", chat=False))
     with pytest.raises(InvalidTrainingDataError, match="has 259 embeddings, the tokenizer 400 entries"):
         run(RECIPE, slots | {"checkpoint": small}, tmp_path / "other")
+
+
+def test_pretraining_rows_are_replayed(inputs: Inputs, slots: dict[str, object], tmp_path: Path) -> None:
+    recipe = RECIPE.with_changes({"replay": 0.5, "epochs": 4, "sequence_length": 64})
+    with pytest.raises(InvalidTrainingDataError, match=r"replay = 0.5 needs the token shards of pretraining"):
+        run(recipe, slots, tmp_path / "without")
+    shards = {slot: inputs[slot] for slot in inputs if slot.startswith("shards/")}
+    plain = run(recipe.with_changes({"replay": 0.0}), slots | shards, tmp_path / "plain").metrics
+    mixed = run(recipe, slots | shards, tmp_path / "mixed").metrics
+    assert mixed["rows_replayed"] == mixed["steps"] * 2 / 2, "half of the rows of each step of two"
+    assert mixed["steps"] == 2 * plain["steps"]
+    assert (mixed["epochs"], plain["rows_replayed"]) == (plain["epochs"], 0)

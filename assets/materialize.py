@@ -119,8 +119,8 @@ def _outcome(
         inputs,
         partition=key or None,
         trial=key if plan.partitions is TRIALS else None,
-        launcher=launcher.open(),
-        runtime=launcher.runtime(),
+        launcher=launcher.open(context),
+        runtime=launcher.runtime(plan.stage.name),
         on_event=Listener(context),
         dagster=pipes_bridge(context),
     )

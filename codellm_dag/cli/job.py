@@ -64,13 +64,14 @@ def _execute(ended: Ended, choice: Choice, threads: int, state: Path, progress: 
     import dagster as dg
 
     from resources.instance import ensure_dagster_home
+    from resources.launcher import ctrl_c_cancels
     from resources.observers import observing
 
     home = ensure_dagster_home(Path(os.environ.get("DAGSTER_HOME") or state / "dagster"))
     os.environ["DAGSTER_HOME"] = str(home)
     warnings.simplefilter("ignore", dg.BetaWarning)
     job = importlib.import_module(DEFINITIONS).defs.resolve_job_def(JOB)
-    with dg.DagsterInstance.get() as instance, observing(progress):
+    with dg.DagsterInstance.get() as instance, observing(progress), ctrl_c_cancels():
         try:
             result = job.execute_in_process(
                 run_config=_run_config(choice, threads), instance=instance, raise_on_error=False

@@ -19,6 +19,7 @@ from codellm_dag.launch.errors import ContactLostError, StageFailedError
 from codellm_dag.launch.launcher import Ended, Handle
 from codellm_dag.launch.remote import Launches, LaunchRecord
 from codellm_dag.launch.sessions import Sessions, device_count, known
+from codellm_dag.recipes.runtime import Runtime
 from codellm_dag.stages.request import StageRequest
 from codellm_dag.store import Attempt, Decision, Hit, Label, Manifest, Store
 from codellm_dag.store.paths import attempt_prefix
@@ -32,10 +33,10 @@ class RemoteLauncher(Protocol):
     """Runs attempts that outlive this process."""
 
     name: str
-    infra_retries: int
-    """Attempts that may follow one that failed for want of working infrastructure."""
-    preemptions: int
-    """Attempts and restarts that may follow an eviction or pre-emption."""
+
+    def budget(self, runtime: Runtime) -> Mapping[str, int]:
+        """How many attempts and restarts may follow one that ended with a label; none of one not named."""
+        ...
 
     def reserve(self, request: StageRequest) -> LaunchRecord:
         """The record under which the request would run; nothing is started. Raises InvalidRequestError."""
@@ -74,7 +75,8 @@ class RemoteAttempts:
         self._launcher = launcher
         self._store = request.store
         self._launches = Launches(request.store, request.stage, request.fingerprint)
-        self._budget = {"infra": launcher.infra_retries, "evicted": launcher.preemptions}
+        self._budget = dict(launcher.budget(request.asked.runtime))
+        self._infra_failures = 0
 
     def compute(self, decision: Decision, retry_seconds: float) -> Manifest:
         """Attach or attempt until one succeeds or fails for good. Raises StageFailedError."""
@@ -89,8 +91,8 @@ class RemoteAttempts:
             except StageFailedError as failure:
                 if not self._may_repeat(failure):
                     raise
-                done = self._launcher.infra_retries - self._budget["infra"] - 1
-                pause = min(retry_seconds * 2 ** max(done, 0), _LONGEST_PAUSE)
+                self._infra_failures += failure.label == "infra"
+                pause = min(retry_seconds * 2 ** max(self._infra_failures - 1, 0), _LONGEST_PAUSE)
                 message = f"{failure}; again in {pause:g} s"
                 self._request.emitter()("retrying", message=message, label=failure.label)
                 time.sleep(pause)
@@ -153,11 +155,11 @@ class RemoteAttempts:
             with self._request.pipes(sessions) as (env, handle):
                 return self._launcher.follow(record, self._store, env, handle, tell)
         except ContactLostError as lost:
-            self._budget["infra"] = 0  # the attempt goes on; whoever asks next attaches to it
+            self._budget.clear()  # the attempt goes on; whoever asks next attaches to it
             raise self._request.failure("infra", str(lost), record.request.attempt, None) from lost
         except _PreemptionsSpent:
-            error = f"it was interrupted {sessions.count} times; its budget is {self._launcher.preemptions}"
-            self._budget["evicted"] = 0
+            error = f"it was interrupted {sessions.count} times, and its budget of pre-emptions is used up"
+            self._budget.clear()
             self._close(record, "evicted", error)
             self._launcher.end(record)
             raise self._request.failure("evicted", error, record.request.attempt, None) from None
@@ -167,14 +169,16 @@ class RemoteAttempts:
             if self._launcher.cancel_requested():
                 self._close(record, "killed", "cancelled")
                 self._launcher.end(record)
+            else:
+                tell(f"interrupted; {record.group} is left running, and the next run attaches to it")
             raise
 
     def _interrupted(self, row: Attempt) -> None:
         """The cluster ended the stage's process and started another in the same attempt."""
         self._store.ledger.add(row)
         self._request.emitter(row.attempt)("retrying", message=str(row.error), label=row.label)
-        self._budget["evicted"] -= 1
-        if self._budget["evicted"] < 0:
+        left = self._budget["evicted"] = self._budget.get("evicted", 0) - 1
+        if left < 0:
             raise _PreemptionsSpent
 
     def _verdict(self, record: LaunchRecord, collector: Collector, ended: Ended) -> tuple[Label, str]:

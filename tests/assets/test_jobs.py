@@ -84,9 +84,9 @@ def test_a_wrong_value_of_the_last_stage_stops_the_life_cycle_before_the_first(s
 
 
 def test_a_launcher_that_does_not_exist_stops_the_run_before_the_first_asset(store, monkeypatch):
-    monkeypatch.setenv("CODELLM_LAUNCHER", "kubernetes")
+    monkeypatch.setenv("CODELLM_LAUNCHER", "slurm")
     result = run()
     assert not result.success
     said = [str(event.event_specific_data) for event in result.all_events if event.is_failure]
-    assert any("comes with the Kubernetes launcher" in text and "inline, local" in text for text in said)
+    assert any("does not exist" in text and "inline, local, kubernetes" in text for text in said)
     assert store.ledger.rows() == []

@@ -41,9 +41,9 @@ def test_launchers_by_name(monkeypatch):
     assert isinstance(LauncherResource(kind="local").open(), LocalLauncher)
 
 
-@pytest.mark.parametrize("kind", ["kubernetes", "Local"])
+@pytest.mark.parametrize("kind", ["slurm", "Local"])
 def test_a_launcher_that_does_not_exist_is_refused_when_the_run_begins(kind):
-    with pytest.raises(ValueError, match=r"allowed for .*CODELLM_LAUNCHER: inline, local"):
+    with pytest.raises(ValueError, match=r"allowed for .*CODELLM_LAUNCHER: inline, local, kubernetes"):
         LauncherResource(kind=kind).setup_for_execution(build_init_resource_context())
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from codellm_dag.launch import Ended, LaunchRecord, materialize
 from codellm_dag.launch.launcher import Handle
+from codellm_dag.recipes.runtime import Runtime
 from codellm_dag.stages.messages import StoreReader
 from codellm_dag.stages.request import StageRequest
 from codellm_dag.store import Store
@@ -40,6 +41,11 @@ class DetachedLauncher:
     infra_retries: int = 2
     preemptions: int = 20
     name: str = "detached"
+
+    def budget(self, runtime: Runtime) -> Mapping[str, int]:
+        """What the test says."""
+        del runtime
+        return {"infra": self.infra_retries, "evicted": self.preemptions}
 
     def reserve(self, request: StageRequest) -> LaunchRecord:
         """The record of an attempt."""

@@ -20,6 +20,7 @@ from codellm_dag.launch.kubernetes.state import Phase, observe
 from codellm_dag.launch.launcher import Ended, Handle
 from codellm_dag.launch.remote import LaunchRecord
 from codellm_dag.recipes.pods import PodShape
+from codellm_dag.recipes.runtime import Runtime
 from codellm_dag.stages.environment import collect_environment
 from codellm_dag.stages.messages import StoreReader
 from codellm_dag.stages.request import StageRequest
@@ -43,20 +44,21 @@ class KubernetesLauncher:
         self,
         api: Api,
         *,
-        infra_retries: int = 2,
-        preemptions: int = 20,
         owner: str = "",
         cancel_requested: Callable[[], bool] = lambda: True,
         message_seconds: float = 2.0,
         watch_seconds: int = 300,
     ) -> None:
         self._api = api
-        self.infra_retries = infra_retries
-        self.preemptions = preemptions
         self.owner = owner
         self._cancel_requested = cancel_requested
         self._message_seconds = message_seconds
         self._watch_seconds = watch_seconds
+
+    def budget(self, runtime: Runtime) -> Mapping[str, int]:
+        """What the pod shape allows."""
+        shape = runtime.kubernetes
+        return {} if shape is None else {"infra": shape.infra_retries, "evicted": shape.preemptions}
 
     def reserve(self, request: StageRequest) -> LaunchRecord:
         """The record under which the request would run. Raises InvalidRequestError, InvalidRecipeError."""

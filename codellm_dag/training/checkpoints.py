@@ -3,6 +3,10 @@
 A checkpoint is a folder ``checkpoint-<step>`` as `Trainer` writes it (model, optimizer, schedule, random
 state, history), written under another name and renamed when it is complete, so that a kill at any moment
 leaves the previous one. ``identity`` in each says which run it belongs to. Final models are in `output.py`.
+
+The number of processes is not part of the identity: data order, global batch and schedule are the same with
+any number, so a run whose machines are gone may go on with others. Its losses then agree to float tolerance,
+no longer to the bit; ``processes`` in each checkpoint tells with how many it was made, and the stage says so.
 """
 
 from __future__ import annotations
@@ -10,11 +14,15 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
+from codellm_dag.stages.protocol import UNFINISHED
+
 _NAME = re.compile(r"checkpoint-(\d+)")
-_PARTIAL = "partial"
+_PARTIAL = f"new{UNFINISHED}"
 _IDENTITY = "identity"
+_PROCESSES = "processes"
 
 
 class ResumeFolder:
@@ -29,17 +37,30 @@ class ResumeFolder:
         found = [path for path in self._checkpoints() if self._identity_of(path) == self.identity]
         return found[-1] if found else None
 
-    def partial(self) -> Path:
-        """Where a checkpoint is written before it is published; empty."""
-        path = self.folder / _PARTIAL
-        shutil.rmtree(path, ignore_errors=True)
-        path.mkdir(parents=True)
-        return path
+    def named(self, name: str) -> Path | None:
+        """The checkpoint of this run with that name, if it is here."""
+        path = self.folder / name
+        return path if self._identity_of(path) == self.identity else None
 
-    def publish(self, step: int) -> None:
+    def processes_of(self, path: Path) -> list[int]:
+        """With how many processes a checkpoint was made; several numbers where it was resumed with others."""
+        return [int(word) for word in (path / _PROCESSES).read_text(encoding="utf-8").split()]
+
+    @property
+    def partial(self) -> Path:
+        """Where a checkpoint is written before it is published."""
+        return self.folder / _PARTIAL
+
+    def clear_partial(self) -> None:
+        """Make room for a checkpoint to be written."""
+        shutil.rmtree(self.partial, ignore_errors=True)
+        self.partial.mkdir(parents=True)
+
+    def publish(self, step: int, processes: Sequence[int]) -> None:
         """Give the written checkpoint its name, on disk for good, and remove older ones."""
         name = f"checkpoint-{step}"
-        written, final = self.folder / _PARTIAL / name, self.folder / name
+        written, final = self.partial / name, self.folder / name
+        (written / _PROCESSES).write_text(" ".join(map(str, processes)), encoding="utf-8")
         (written / _IDENTITY).write_text(self.identity, encoding="utf-8")
         for path in [*written.iterdir(), written]:
             _sync(path)

@@ -51,10 +51,21 @@ def target_losses(model: Any, tokens: Tensor, positions: Tensor, targets: Tensor
     ``tokens``, ``positions``, ``targets``: int64 [rows, t]. The output matrix is applied where there is a
     target only: with loss on answers alone that is a small part of a row.
     """
-    # The wrapped model is called, not its parts, so that a distributed wrapper sees the forward pass.
     hidden = model.base_model(
         input_ids=tokens, position_ids=positions, attention_mask=visible(positions), use_cache=False
     ).last_hidden_state
     learnt = targets != ignored
     logits = model.get_output_embeddings()(hidden[learnt])
     return torch.nn.functional.cross_entropy(logits.float(), targets[learnt], reduction="none")
+
+
+class TargetLosses(torch.nn.Module):
+    """`target_losses` as the forward pass of a module, which is what DistributedDataParallel wraps."""
+
+    def __init__(self, model: Any, ignored: int) -> None:
+        super().__init__()
+        self.model = model
+        self.ignored = ignored
+
+    def forward(self, tokens: Tensor, positions: Tensor, targets: Tensor) -> Tensor:
+        return target_losses(self.model, tokens, positions, targets, self.ignored)

@@ -19,6 +19,8 @@ from codellm_dag.training.output import run_identity, save_checkpoint
 from codellm_dag.training.rows import InvalidTrainingDataError, ShardRows
 from codellm_dag.training.trainer import Plan, train
 
+DISTRIBUTED = True
+
 
 def run(recipe: PretrainingRecipe, inputs: Inputs, out: Path, report: Report) -> None:
     """Train on inputs ``shards/<language>`` and write the checkpoint folder.

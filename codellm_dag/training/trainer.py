@@ -3,34 +3,52 @@
 What it adds to `Trainer`: rows never attend across pieces; the loss is the mean over all targets of the
 global batch; rows are read in an order that follows from the seed alone; every step's loss is reported and
 a loss that is not finite stops the run; checkpoints to resume from are whole or absent and belong to one
-run; a resumed run ends in the same bytes as one that was never stopped. Stages are
-`pretrained_checkpoint.py` and `sft_checkpoint.py`. One process; several devices are not covered here.
+run; a resumed run ends in the same bytes as one that was never stopped; a run that is asked to end saves
+after its step. Stages are `pretrained_checkpoint.py` and `sft_checkpoint.py`.
+
+Several processes (torchrun) share the global batch: micro-batch k of a step goes to rank k mod size, so all
+see the rows that one process sees, and the loss is the mean over the same targets. Every process holds the
+whole model (DistributedDataParallel); sharded models are not covered here.
 """
 
 from __future__ import annotations
 
 import math
+import tempfile
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset, SequentialSampler
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.utils import logging as transformers_logging
 
 from codellm_dag.recipes.training import Batch
 from codellm_dag.recipes.training import Optimizer as OptimizerRecipe
+from codellm_dag.stages.protocol import Report, Stopped
+from codellm_dag.training.batches import MicroBatches, OrderedRows, accumulation_steps
 from codellm_dag.training.checkpoints import ResumeFolder
 from codellm_dag.training.determinism import deterministic
-from codellm_dag.training.model import target_losses
+from codellm_dag.training.model import TargetLosses, target_losses
 from codellm_dag.training.optimizer import make_optimizer
-from codellm_dag.training.rows import IGNORED, Rows, row_order
+from codellm_dag.training.processes import Processes
+from codellm_dag.training.rows import IGNORED, Rows
 from codellm_dag.training.schedule import learning_rate_share
 
 SAVE_SECONDS = 20.0
-"""Seconds between checkpoints to resume from; it changes no result."""
+"""Seconds between checkpoints to resume from, at least; they change no result."""
+SAVE_SHARE = 20
+"""And at least so many times as long as the last one took to save: at most a twentieth of all time."""
+
+
+class ResumeMismatchError(RuntimeError):
+    """A process of the group does not hold the checkpoint that the others resume from."""
+
+    label = "infra"
 
 
 class DivergedError(RuntimeError):
@@ -60,32 +78,61 @@ class Trained:
     targets: int
 
 
-def train(model: Any, rows: Rows, plan: Plan, report: Any) -> Trained:
+def train(model: Any, rows: Rows, plan: Plan, report: Report) -> Trained:
     """Train `model` in place on `rows` by `plan`, resuming from ``report.resume_dir`` where it can.
 
-    Raises DivergedError when a loss or gradient norm is not finite.
+    Raises DivergedError when a loss or gradient norm is not finite, UnevenBatchError, and Stopped.
     """
     transformers_logging.disable_progress_bar()
+    processes = Processes.join()
     folder = ResumeFolder(report.resume_dir, plan.identity)
-    start = folder.latest()
+    start = _common_start(folder, processes)
     report.log(f"resuming from {start.name}" if start else "no checkpoint to resume from")
-    arguments = _arguments(plan, report.resume_dir)
-    trainer = PackedTrainer(model, _OrderedRows(rows, plan), plan, folder, arguments)
+    history = folder.processes_of(start) if start else []
+    if history[-1:] != [processes.size]:
+        history.append(processes.size)
+    if len(history) > 1:
+        report.metric(processes=", then ".join(map(str, history)))
+    arguments = _arguments(plan, report.resume_dir, processes.size)
+    trainer = PackedTrainer(
+        model,
+        OrderedRows(rows, plan.steps * plan.batch.global_rows, plan.seed),
+        plan,
+        folder,
+        arguments,
+        processes,
+        history,
+    )
+    reporter = _Reporter(plan, rows, report, processes)
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(_Reporter(plan, rows, report))
+    trainer.add_callback(reporter)
     with deterministic():
         trainer.train(resume_from_checkpoint=str(start) if start else None)
-    history = trainer.state.log_history
-    losses = [entry["loss"] for entry in history if "loss" in entry]
-    return Trained(losses, int(sum(entry.get("targets", 0) for entry in history)))
+    if reporter.stopped:
+        raise Stopped(f"asked to end; saved after step {trainer.state.global_step} of {plan.steps}")
+    entries = trainer.state.log_history
+    losses = [entry["loss"] for entry in entries if "loss" in entry]
+    return Trained(losses, int(sum(entry.get("targets", 0) for entry in entries)))
 
 
-def _arguments(plan: Plan, folder: Path) -> TrainingArguments:
+def _common_start(folder: ResumeFolder, processes: Processes) -> Path | None:
+    """The checkpoint that rank 0 resumes from, in every process."""
+    latest = folder.latest()
+    name = processes.word_of_first(latest.name if latest else "")
+    if not name:
+        return None
+    start = folder.named(name)
+    if start is None:
+        raise ResumeMismatchError(f"rank {processes.rank} does not hold {name}, from which rank 0 resumes")
+    return start
+
+
+def _arguments(plan: Plan, folder: Path, processes: int) -> TrainingArguments:
     return TrainingArguments(
         output_dir=str(folder),
         max_steps=plan.steps,
         per_device_train_batch_size=plan.batch.micro_rows,
-        gradient_accumulation_steps=plan.batch.global_rows // plan.batch.micro_rows,
+        gradient_accumulation_steps=accumulation_steps(plan.batch, processes),
         max_grad_norm=plan.optimizer.gradient_clip,
         seed=plan.seed,
         logging_strategy="steps",
@@ -101,44 +148,43 @@ def _arguments(plan: Plan, folder: Path) -> TrainingArguments:
     )
 
 
-class _OrderedRows(Dataset):
-    """All rows of the run in the order they are read, as tensors."""
-
-    def __init__(self, rows: Rows, plan: Plan) -> None:
-        self.rows = rows
-        self.order = row_order(len(rows), plan.steps * plan.batch.global_rows, plan.seed)
-
-    def __len__(self) -> int:
-        return len(self.order)
-
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        tokens, positions, targets = self.rows.row(int(self.order[index]))
-        return {
-            "input_ids": torch.from_numpy(tokens),
-            "position_ids": torch.from_numpy(positions),
-            "labels": torch.from_numpy(targets),
-        }
-
-
 class PackedTrainer(Trainer):
     """`Trainer` on packed rows whose labels are already moved by one (see `rows.py`)."""
 
     def __init__(
-        self, model: Any, rows: _OrderedRows, plan: Plan, folder: ResumeFolder, arguments: TrainingArguments
+        self,
+        model: Any,
+        rows: OrderedRows,
+        plan: Plan,
+        folder: ResumeFolder,
+        arguments: TrainingArguments,
+        processes: Processes,
+        history: list[int],
     ) -> None:
         super().__init__(model=model, args=arguments, train_dataset=rows)
         self.plan = plan
         self.folder = folder
+        self.processes = processes
+        self.process_history = history
         self.targets = 0
         self.loss_is_scaled_for_ga = True  # compute_loss divides by the global batch's targets
 
     def get_train_dataloader(self) -> DataLoader:
-        """Rows in their given order."""
-        assert self.train_dataset is not None
-        return DataLoader(
-            self.train_dataset,  # type: ignore[arg-type]
-            batch_size=self.plan.batch.micro_rows,
-            sampler=SequentialSampler(self.train_dataset),  # type: ignore[arg-type]
+        """This rank's rows in their given order."""
+        rows = self.train_dataset
+        assert isinstance(rows, OrderedRows)
+        batches = MicroBatches(len(rows), self.plan.batch.micro_rows, self.processes)
+        return DataLoader(rows, batch_sampler=batches)
+
+    def _wrap_model(self, model: Any, training: bool = True, dataloader: Any = None) -> Any:
+        if self.processes.size == 1:
+            return super()._wrap_model(model, training, dataloader)
+        devices = [torch.cuda.current_device()] if torch.cuda.is_available() else None
+        # With find_unused_parameters the buckets are never laid out anew after the first step. Their layout
+        # decides the order of sums, and a resumed run must sum as the first one did.
+        warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
+        return DistributedDataParallel(
+            TargetLosses(model, IGNORED), devices, broadcast_buffers=False, find_unused_parameters=True
         )
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
@@ -160,11 +206,16 @@ class PackedTrainer(Trainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """This micro-batch's share of the mean loss over the global batch's targets."""
+        """This micro-batch's share of the mean loss over the global batch's targets.
+
+        With several processes times their number, since gradients are averaged over them.
+        """
         del return_outputs
-        losses = target_losses(model, inputs["input_ids"], inputs["position_ids"], inputs["labels"], IGNORED)
+        batch = inputs["input_ids"], inputs["position_ids"], inputs["labels"]
         self.targets = int(num_items_in_batch)
-        return losses.sum() / num_items_in_batch
+        if self.processes.size > 1:
+            return model(*batch).sum() * self.processes.size / num_items_in_batch
+        return target_losses(model, *batch, IGNORED).sum() / num_items_in_batch
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Keep the step's targets in the history, and stop a run that diverged before anything is saved."""
@@ -181,20 +232,35 @@ class PackedTrainer(Trainer):
 
     def _get_output_dir(self, trial: Any) -> str:
         del trial
-        return str(self.folder.partial())
+        return str(self.folder.partial)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        if self.processes.first:
+            self.folder.clear_partial()
         super()._save_checkpoint(model, trial)
-        self.folder.publish(self.state.global_step)
+        if self.processes.first:
+            self.folder.publish(self.state.global_step, self.process_history)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        """Every rank's, by rank 0, which alone may be able to keep files."""
+        if self.processes.size == 1:
+            return super()._save_rng_state(output_dir)
+        with tempfile.TemporaryDirectory() as scratch:
+            super()._save_rng_state(scratch)
+            own = Path(scratch, f"rng_state_{self.processes.rank}.pth").read_bytes()
+        for rank, data in enumerate(self.processes.bring_to_first(own)):
+            Path(output_dir, f"rng_state_{rank}.pth").write_bytes(data)
+        return None
 
 
 class _Reporter(TrainerCallback):
     """Tells `report` how training goes, and asks for checkpoints by the clock."""
 
-    def __init__(self, plan: Plan, rows: Rows, report: Any) -> None:
-        self.plan, self.report = plan, report
+    def __init__(self, plan: Plan, rows: Rows, report: Report, processes: Processes) -> None:
+        self.plan, self.report, self.processes = plan, report, processes
         self.step_tokens = plan.batch.global_rows * rows.sequence_length
-        self.saved = time.monotonic()
+        self.stopped = False
+        self._step_ended = self._save_due = time.monotonic() + SAVE_SECONDS
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Report what an earlier attempt did, so that curves are whole."""
@@ -203,11 +269,20 @@ class _Reporter(TrainerCallback):
             self._point(entry)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Save where the last checkpoint is long ago and this is not the last step."""
+        """Save where the last checkpoint is long ago or the end is asked for; not after the last step."""
         del args, kwargs
-        if time.monotonic() - self.saved >= SAVE_SECONDS and state.global_step < self.plan.steps:
-            control.should_save = True
-            self.saved = time.monotonic()
+        self._step_ended = time.monotonic()
+        due = self.processes.first and self._step_ended >= self._save_due  # rank 0's clock counts
+        stop, save = self.processes.any(self.report.stop_requested(), due)
+        if state.global_step < self.plan.steps:
+            control.should_save = save or stop
+            control.should_training_stop = self.stopped = stop
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Choose when to save next."""
+        del args, state, control, kwargs
+        now = time.monotonic()
+        self._save_due = now + max(SAVE_SECONDS, SAVE_SHARE * (now - self._step_ended))
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """One point a step."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,7 @@ class RecordingReport:
     tables: dict[str, list[Mapping[str, Any]]] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
     steps: list[tuple[float, float, str]] = field(default_factory=list)
+    stop_requested: Callable[[], bool] = lambda: False
 
     def progress(self, done: float, total: float, unit: str = "", note: str = "") -> None:
         del note

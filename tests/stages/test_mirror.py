@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from codellm_dag.stages import mirror
 from codellm_dag.stages.mirror import Index, Mirror, Superseded
 from codellm_dag.store import Store
 
@@ -168,7 +167,7 @@ copy, resume_dir, told = here.machine(store, folder)
 copy.fetch()
 copy.start()
 names = [int(path.name.split("-")[1]) for path in resume_dir.iterdir()]
-print("ready", flush=True)
+copy._told = lambda _: print("copied", flush=True)
 for number in range(max(names, default=0) + 1, 10**6):
     here.save(resume_dir, number)
     time.sleep(0.02)
@@ -185,8 +184,8 @@ def test_kills_at_random_moments_leave_whole_copies(store: Store, tmp_path: Path
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
         assert child.stdout is not None
-        assert child.stdout.readline() == b"ready\n"
-        time.sleep(chance.uniform(0.05, 0.5))
+        assert child.stdout.readline() == b"copied\n"
+        time.sleep(chance.uniform(0.0, 0.3))
         child.send_signal(signal.SIGKILL)
         child.wait()
         reader, folder, _ = machine(store, tmp_path / f"reader-{kill}")
@@ -199,6 +198,4 @@ def test_kills_at_random_moments_leave_whole_copies(store: Store, tmp_path: Path
             number = name.split("/")[0].removeprefix("checkpoint-")
             assert data == f"{number}\n".encode() * 5000
         reached.append(max((int(number) for number in numbers), default=0))
-    assert reached == sorted(reached), "no kill loses what had been saved"
-    assert reached[-1] > 3
-    assert mirror._LOOK == 1.0
+    assert reached == sorted(set(reached)), "no kill loses what had been saved"

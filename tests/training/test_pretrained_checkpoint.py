@@ -79,7 +79,7 @@ from codellm_dag.training import trainer
 from tests.modelkit.tiny import artifact
 from tests.training import test_pretrained_checkpoint as here
 
-trainer.SAVE_SECONDS = 0.0
+trainer.SAVE_SECONDS = trainer.SAVE_SHARE = 0
 point = here.RecordingReport.point
 def slow_point(self, step, **values):
     point(self, step, **values)

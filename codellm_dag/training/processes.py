@@ -1,0 +1,64 @@
+"""The processes that train one model together: those that torchrun started, or one alone.
+
+Gradients travel through gloo between CPUs and nccl between GPUs; the few bytes here always through gloo, so
+that no GPU waits for them. What is asked of one process must be asked of all, in the same order.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+_TIMEOUT = timedelta(minutes=30)
+
+
+class Processes:
+    """This process' rank among `size`; one of one outside of a group."""
+
+    def __init__(self, rank: int = 0, size: int = 1) -> None:
+        self.rank = rank
+        self.size = size
+
+    @classmethod
+    def join(cls) -> Processes:
+        """Meet the other processes of this stage, if there are any."""
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1 or not dist.is_torchelastic_launched():
+            return cls()
+        if not dist.is_initialized():
+            if torch.cuda.is_available():
+                torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+            backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+            dist.init_process_group(backend, timeout=_TIMEOUT)
+        return cls(dist.get_rank(), dist.get_world_size())
+
+    @property
+    def first(self) -> bool:
+        """Whether this is rank 0, which writes files."""
+        return self.rank == 0
+
+    def any(self, *flags: bool) -> list[bool]:
+        """For each flag whether it is set in any process."""
+        if self.size == 1:
+            return list(flags)
+        sums = torch.tensor([int(flag) for flag in flags])
+        dist.all_reduce(sums, dist.ReduceOp.MAX)
+        return [bool(value) for value in sums]
+
+    def word_of_first(self, word: str) -> str:
+        """Rank 0's `word`."""
+        if self.size == 1:
+            return word
+        words = [word]
+        dist.broadcast_object_list(words, src=0, device=torch.device("cpu"))
+        return words[0]
+
+    def bring_to_first(self, data: bytes) -> list[bytes]:
+        """The `data` of all ranks, in order, in rank 0; an empty list in the others."""
+        if self.size == 1:
+            return [data]
+        found = [b""] * self.size if self.first else None
+        dist.gather_object(data, found, dst=0)
+        return found or []

@@ -1,0 +1,113 @@
+"""Requests as a remote launcher makes them, and the process that a pod runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from codellm_dag.launch import identify
+from codellm_dag.recipes.base import Recipe
+from codellm_dag.recipes.pods import PodShape
+from codellm_dag.recipes.runtime import Runtime
+from codellm_dag.stages.messages import StoreReader
+from codellm_dag.stages.registry import Stage
+from codellm_dag.stages.request import RequestInput, StageRequest
+from codellm_dag.store import Artifact, Manifest, Store, digest
+from codellm_dag.store.records import now
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def publish_folder(store: Store, folder: Path, kind: str) -> Artifact:
+    """Publish the files of `folder` as an artifact made by a stage ``made``."""
+    identity = {"stage": "made", "text": str(folder)}
+    fingerprint = digest(identity)
+    attempt, out = store.new_attempt("made", fingerprint)
+    shutil.copytree(folder, out, dirs_exist_ok=True)
+    manifest = Manifest(
+        stage="made",
+        kind=kind,
+        name=folder.name,
+        fingerprint=fingerprint,
+        content_digest="",
+        attempt=attempt,
+        created=now(),
+        identity=identity,
+        outputs=[],
+    )
+    return store.publish(manifest, out)[0].artifact
+
+
+def pod_request(
+    store: Store,
+    stage: Stage,
+    recipe: Recipe,
+    inputs: Mapping[str, Artifact],
+    attempt: str = "a1",
+    **more: object,
+) -> StageRequest:
+    """A request whose inputs, outputs, messages and partial work are all in the store; also written there."""
+    identity = identify(stage, recipe, inputs)
+    shape = PodShape(image="codellm-dag:test", grace_seconds=60)
+    request = StageRequest(
+        stage=stage.name,
+        module=stage.module,
+        recipe_class=stage.recipe,
+        recipe=identity.payload["recipe"],
+        code=identity.code.modules,
+        packages=identity.payload["packages"],
+        asset=stage.name,
+        fingerprint=identity.fingerprint,
+        attempt=attempt,
+        inputs={slot: RequestInput(artifact=artifact) for slot, artifact in inputs.items()},
+        store=store.url,
+        resume=f"resume/{stage.name}/{identity.fingerprint}",
+        messages=f"messages/{stage.name}/{identity.fingerprint}/{attempt}",
+        upload=True,
+        runtime=Runtime(threads=1, workers=1, kubernetes=shape),
+        import_path=[str(ROOT)],
+    ).model_copy(update=more)
+    record = {"request": request.model_dump(mode="json")}
+    store.backend.put(place_of(request), json.dumps(record).encode())
+    return request
+
+
+def place_of(request: StageRequest) -> str:
+    """Where `pod_request` wrote it."""
+    return f"launches/{request.stage}/{request.fingerprint}/{request.attempt}.json"
+
+
+def pod(
+    request: StageRequest, folder: Path, *, launcher: Sequence[str] = (), options: Sequence[str] = ()
+) -> subprocess.Popen[bytes]:
+    """Start a pod's command; `folder` is the pod's own disk, its output goes to ``folder/log``."""
+    folder.mkdir(parents=True)
+    variables = {"PYTHONPATH": str(ROOT), "TMPDIR": str(folder), "CODELLM_CACHE": str(folder / "cache")}
+    module = ["-m", "codellm_dag.stages.entry", place_of(request), "--store", str(request.store), *options]
+    with (folder / "log").open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, *launcher, *module], env={**os.environ, **variables}, stdout=log, stderr=log
+        )
+
+
+def messages_of(request: StageRequest) -> list:
+    """All messages so far."""
+    return StoreReader(Store(str(request.store)), request.messages).read()
+
+
+def events_of(request: StageRequest, kind: str) -> list[dict]:
+    """The payloads of our own events of one kind."""
+    payloads = [
+        m["params"]["payload"] for m in messages_of(request) if m["method"] == "report_custom_message"
+    ]
+    return [payload for payload in payloads if payload["event"] == kind]
+
+
+def points_of(request: StageRequest) -> dict[int, dict[str, float]]:
+    """The reported values by step; a resumed session says again what went before."""
+    return {step: values for event in events_of(request, "points") for step, values in event["points"]}

@@ -1,0 +1,81 @@
+"""Pretraining in pods: evicted in the middle and resumed elsewhere, with equal losses."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+from codellm_dag.recipes.training import PretrainingRecipe
+from codellm_dag.stages.messages import Message
+from codellm_dag.stages.protocol import Inputs
+from codellm_dag.stages.registry import STAGES
+from codellm_dag.stages.request import StageRequest
+from codellm_dag.store import Artifact, Store
+from tests.support.pods import events_of, messages_of, pod, pod_request, points_of, publish_folder
+from tests.training.conftest import TINY
+
+STAGE = STAGES["pretrained_checkpoint"]
+STEPS = 200
+
+
+def artifacts(store: Store, inputs: Inputs) -> dict[str, Artifact]:
+    kinds = {slot.removesuffix("/*"): kind for slot, kind in STAGE.slots.items()}
+    return {slot: publish_folder(store, inputs[slot].path, kinds[slot.split("/")[0]]) for slot in inputs}
+
+
+def lengthened(steps: int) -> PretrainingRecipe:
+    return TINY.with_changes({"tokens": steps * 4 * 64})
+
+
+def wait_for(condition, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def told(request: StageRequest, folder: Path) -> str:
+    """What a pod said of its failure, and what it printed."""
+    return f"{events_of(request, 'failed')}\n{(folder / 'log').read_text()}"
+
+
+def closing(messages: list[Message]) -> list[str]:
+    return [message["method"] for message in messages if message["method"] in ("opened", "closed")]
+
+
+def test_an_evicted_training_saves_and_goes_on_elsewhere_with_equal_losses(
+    inputs: Inputs, tmp_path: Path
+) -> None:
+    store = Store(tmp_path / "store")
+    slots = artifacts(store, inputs)
+    whole = pod_request(store, STAGE, lengthened(STEPS), slots, attempt="whole", resume=None)
+    assert pod(whole, tmp_path / "whole").wait(100) == 0, told(whole, tmp_path / "whole")
+
+    request = pod_request(store, STAGE, lengthened(STEPS), slots)
+    first = pod(request, tmp_path / "first")
+    wait_for(lambda: points_of(request))
+    asked = time.monotonic()
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(30) == 1, told(request, tmp_path / "first")
+    assert time.monotonic() - asked < 10
+    failed = events_of(request, "failed")[-1]
+    assert failed["label"] == "killed"
+    stopped_at = int(failed["error"].removeprefix("Stopped: asked to end; saved after step ").split()[0])
+    assert 0 < stopped_at < STEPS
+    assert events_of(request, "saved")[-1]["entries"] == [f"checkpoint-{stopped_at}"]
+    assert closing(messages_of(request)) == ["opened", "closed"]
+
+    second = pod(request, tmp_path / "second")  # the same attempt, as a cluster that starts its pod again
+    assert second.wait(100) == 0, told(request, tmp_path / "second")
+    assert closing(messages_of(request)) == ["opened", "closed", "opened", "closed"]
+    lines = [m["params"]["message"] for m in messages_of(request) if m["method"] == "log"]
+    assert lines[-2].startswith(f"fetched checkpoint-{stopped_at} from the store: ")
+    assert lines[-1] == f"resuming from checkpoint-{stopped_at}"
+    assert len(points_of(whole)) == STEPS
+    assert points_of(request) == points_of(whole)
+    digests = [
+        {output["path"]: output["sha256"] for output in events_of(run, "outputs")[-1]["outputs"]}
+        for run in (whole, request)
+    ]
+    assert digests[0] == digests[1]

@@ -2,7 +2,7 @@
 
 A checkpoint is one file ``step-000010.pt``, written under another name, synced and then renamed, so a kill
 at any moment leaves the previous one. It holds model, optimiser, step, history and the run's identity; draws
-need no state, they follow from seed and step. Final models are saved by rl_policy.py.
+need no state, they follow from seed and step. Final models are saved by `training/output.py`.
 """
 
 from __future__ import annotations

@@ -2,17 +2,15 @@
 
 Each step samples groups of answers from the current policy, runs them in the sandbox, judges the outputs
 outside, turns rewards into advantages and makes one (or a few) AdamW updates. Same recipe, inputs and thread
-count give the same bytes, also when a killed run resumes. Runs in one process; no distributed training, no
-token-level critics.
+count give the same bytes, also when a killed run resumes; one that is asked to end saves after its step. Runs
+in one process; no distributed training, no token-level critics.
 """
 
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -26,10 +24,8 @@ from codellm_dag.rl.checkpoints import PolicyState, load_state, save_state
 from codellm_dag.rl.rewards import check_rewardable
 from codellm_dag.rl.training_loop import PolicyTraining
 from codellm_dag.rl.update import PolicyUpdater
-from codellm_dag.stages.protocol import VOLATILE, Inputs, Report
-
-_NOT_TOKENIZER = (".safetensors", ".bin", ".pt")
-_REWRITTEN = ("config.json", "generation_config.json", "training.json", "model.safetensors.index.json")
+from codellm_dag.stages.protocol import VOLATILE, Inputs, Report, Stopped
+from codellm_dag.training.output import run_identity, save_model
 
 
 def run(recipe: RlRecipe, inputs: Inputs, out: Path, report: Report) -> None:
@@ -64,33 +60,12 @@ def run(recipe: RlRecipe, inputs: Inputs, out: Path, report: Report) -> None:
             history.append(statistics)
             report.point(step + 1, **statistics)
             report.progress(step + 1, recipe.steps, "steps", _note(statistics))
-            if (step + 1) % recipe.checkpoint_every == 0 and step + 1 < recipe.steps:
+            stop = report.stop_requested()
+            if step + 1 < recipe.steps and (stop or (step + 1) % recipe.checkpoint_every == 0):
                 done = PolicyState(step + 1, model.state_dict(), updater.optimiser.state_dict(), history)
                 save_state(report.resume_dir, done, identity)
-    save_policy(out, model, start, recipe, history, chat)
-    report.metric(**final_metrics(history))
-    _write_seconds(out, training.seconds)
-
-
-def run_identity(recipe: RlRecipe, inputs: Inputs, threads: int) -> str:
-    """What a checkpoint to resume from must agree on: recipe, inputs by content, threads, PyTorch."""
-    payload = {
-        "recipe": recipe.model_dump(mode="json"),
-        "inputs": {slot: inputs[slot].content_digest for slot in inputs},
-        "threads": threads,
-        "torch": torch.__version__,
-    }
-    return hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()
-
-
-def save_policy(
-    out: Path, model: Any, start: Path, recipe: RlRecipe, history: list[dict[str, float]], chat: bool
-) -> None:
-    """Write model, the start's tokenizer files as they are, and training.json."""
-    model.save_pretrained(out)
-    for path in sorted(start.iterdir()):
-        if path.is_file() and path.suffix not in _NOT_TOKENIZER and path.name not in _REWRITTEN:
-            (out / path.name).write_bytes(path.read_bytes())
+                if stop:
+                    raise Stopped(f"asked to end; saved after step {step + 1} of {recipe.steps}")
     facts = {
         "stage": "rl_policy",
         "chat": chat,
@@ -98,7 +73,9 @@ def save_policy(
         "steps": len(history),
         "tokens": int(sum(row["trained_tokens"] for row in history)),
     }
-    (out / "training.json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    save_model(out, model, start, facts)
+    report.metric(**final_metrics(history))
+    _write_seconds(out, training.seconds)
 
 
 def final_metrics(history: list[dict[str, float]]) -> dict[str, float]:

@@ -6,7 +6,12 @@ this watcher is killed, the kernel kills the stage with it. Exit code: 0 the sta
 and said why in its closing message, 128 + n it was ended by signal n, 70 this watcher failed.
 ``exit.json`` beside the messages tells more (CPU seconds, peak memory, whether memory ran out).
 
-With ``--store URL`` the request is the field ``request`` of the launch record at that path of the store.
+With ``--store URL`` the request is the field ``request`` of the launch record at that path of the store. A
+request that says ``upload`` has no orchestrator on this machine: see `pod.py`. Under torchrun there is such a
+pair of processes for each rank; rank 0 alone speaks and writes ``exit.json``: see `group.py`.
+
+SIGTERM and SIGINT go to the stage. It has ten seconds to end, in a pod two thirds of the pod's grace period:
+the rest is for the upload of its last checkpoint. Then it is killed.
 """
 
 from __future__ import annotations

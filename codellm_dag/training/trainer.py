@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -181,10 +180,10 @@ class PackedTrainer(Trainer):
             return super()._wrap_model(model, training, dataloader)
         devices = [torch.cuda.current_device()] if torch.cuda.is_available() else None
         # With find_unused_parameters the buckets are never laid out anew after the first step. Their layout
-        # decides the order of sums, and a resumed run must sum as the first one did.
-        warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
+        # decides the order of sums, and a resumed run must sum as the first one did. PyTorch warns once that
+        # it found none unused.
         return DistributedDataParallel(
-            TargetLosses(model, IGNORED), devices, broadcast_buffers=False, find_unused_parameters=True
+            TargetLosses(model, IGNORED), devices, forward_sync_buffers=False, find_unused_parameters=True
         )
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:

@@ -111,3 +111,8 @@ def events_of(request: StageRequest, kind: str) -> list[dict]:
 def points_of(request: StageRequest) -> dict[int, dict[str, float]]:
     """The reported values by step; a resumed session says again what went before."""
     return {step: values for event in events_of(request, "points") for step, values in event["points"]}
+
+
+def told(request: StageRequest, folder: Path) -> str:
+    """What a pod said of its failure, and what it printed."""
+    return f"{events_of(request, 'failed')}\n{(folder / 'log').read_text()}"

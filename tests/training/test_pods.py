@@ -10,9 +10,8 @@ from codellm_dag.recipes.training import PretrainingRecipe
 from codellm_dag.stages.messages import Message
 from codellm_dag.stages.protocol import Inputs
 from codellm_dag.stages.registry import STAGES
-from codellm_dag.stages.request import StageRequest
 from codellm_dag.store import Artifact, Store
-from tests.support.pods import events_of, messages_of, pod, pod_request, points_of, publish_folder
+from tests.support.pods import events_of, messages_of, pod, pod_request, points_of, publish_folder, told
 from tests.training.conftest import TINY
 
 STAGE = STAGES["pretrained_checkpoint"]
@@ -33,11 +32,6 @@ def wait_for(condition, seconds: float = 60) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
-
-
-def told(request: StageRequest, folder: Path) -> str:
-    """What a pod said of its failure, and what it printed."""
-    return f"{events_of(request, 'failed')}\n{(folder / 'log').read_text()}"
 
 
 def closing(messages: list[Message]) -> list[str]:

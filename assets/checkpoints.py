@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from assets.partitions import TRIALS
-from assets.stage_asset import Inputs, many, stage_asset
+from assets.stage_asset import GPU_POOL, Inputs, many, stage_asset
 from codellm_dag.store import Artifact
 from resources.io_manager import Artifacts
 
 _MODEL_KINDS = {"huggingface", "pytorch"}
 
 
-@stage_asset(group="checkpoints", owner="team:models", kinds=_MODEL_KINDS, model="pretrained", verify=True)
+@stage_asset(
+    group="checkpoints",
+    owner="team:models",
+    kinds=_MODEL_KINDS,
+    model="pretrained",
+    verify=True,
+    pool=GPU_POOL,
+)
 def pretrained_checkpoint(tokenizer: Artifact, token_shards: Artifacts) -> Inputs:
     """A Llama-style model trained from scratch on the shards of all languages."""
     return {"tokenizer": tokenizer, **many("shards", token_shards)}
@@ -23,7 +30,13 @@ def sft_data(benchmark_problems: Artifacts) -> Inputs:
 
 
 @stage_asset(
-    group="checkpoints", owner="team:models", kinds=_MODEL_KINDS, partitions=TRIALS, model="sft", verify=True
+    group="checkpoints",
+    owner="team:models",
+    kinds=_MODEL_KINDS,
+    partitions=TRIALS,
+    model="sft",
+    verify=True,
+    pool=GPU_POOL,
 )
 def sft_checkpoint(
     pretrained_checkpoint: Artifact, tokenizer: Artifact, sft_data: Artifact, token_shards: Artifacts

@@ -11,7 +11,7 @@ import dagster as dg
 from assets.metadata import image, interval_rows
 from assets.partitions import BENCHMARKS, MODEL_EVALUATIONS, model_key
 from assets.plots import intervals
-from assets.stage_asset import Inputs, Requests, many, stage_asset
+from assets.stage_asset import GPU_POOL, Inputs, Requests, many, stage_asset
 from codellm_dag.store import Artifact
 from resources.io_manager import Artifacts
 from resources.keys import evaluation_key
@@ -33,6 +33,7 @@ def benchmark_problems() -> Requests:
     kinds={"parquet", "huggingface"},
     partitions=MODEL_EVALUATIONS,
     mappings={"sft_checkpoint": _ALL, "rl_policy": _ALL, "benchmark_problems": _ALL},
+    pool=GPU_POOL,
 )
 def samples(
     pretrained_checkpoint: Artifact,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dagster as dg
 
 from assets.partitions import BASE_TRIAL, TRIALS
-from assets.stage_asset import Inputs, many, partition_of, stage_asset
+from assets.stage_asset import GPU_POOL, Inputs, many, partition_of, stage_asset
 from codellm_dag.store import Artifact
 from resources.io_manager import Artifacts
 
@@ -24,6 +24,7 @@ def rl_problems(benchmark_problems: Artifacts) -> Inputs:
     model="rl",
     mappings={"sft_checkpoint": dg.SpecificPartitionsPartitionMapping([BASE_TRIAL])},
     verify=True,
+    pool=GPU_POOL,
 )
 def rl_policy(sft_checkpoint: Artifacts, tokenizer: Artifact, rl_problems: Artifact) -> Inputs:
     """The fine-tuned model (its base trial) improved by rewards from sandboxed tests."""

@@ -24,7 +24,7 @@ from codellm_dag.stages.registry import STAGES, Stage
 from codellm_dag.store import Artifact, code_digest
 from resources.io_manager import PARTITIONED, Artifacts
 
-__all__ = ["Inputs", "Requests", "input_keys", "many", "partition_of", "recipe_of", "stage_asset"]
+__all__ = ["GPU_POOL", "Inputs", "Requests", "input_keys", "many", "partition_of", "recipe_of", "stage_asset"]
 
 _ARTIFACTS = dg.DagsterType(
     name="Artifacts",
@@ -33,6 +33,9 @@ _ARTIFACTS = dg.DagsterType(
 )
 """Without a type of its own, Dagster takes an asset with checks for one that hands on nothing."""
 _WHOLE = "Every file of a reused artifact, hashed again, has the digest that was committed."
+
+GPU_POOL = "gpu"
+"""Concurrency pool of the stages that train or sample; `dagster instance concurrency set gpu N` limits it."""
 
 R = TypeVar("R", bound=Recipe)
 Prepare = Callable[[Any, str], Recipe]
@@ -50,6 +53,7 @@ def stage_asset(
     show: Callable[[Path], Mapping[str, Any]] | None = None,
     verify: bool = False,
     automation: dg.AutomationCondition | None = None,
+    pool: str | None = None,
     stage: Stage | None = None,
 ) -> Callable[[Callable[..., Inputs | Requests]], dg.AssetsDefinition]:
     """Make the decorated function the asset of the stage with its name.
@@ -60,6 +64,7 @@ def stage_asset(
     - `show`: from the artifact's folder to metadata that its manifest does not hold
     - `verify`: hash what is reused again, as the blocking check is_whole
     - `automation`: when Dagster should materialize it by itself, if its automation sensor is on
+    - `pool`: the concurrency pool it takes a slot of; unlimited until the instance sets a limit
     - `stage`: the stage, if not the registry's of that name
     """
 
@@ -97,6 +102,7 @@ def stage_asset(
             },
             partitions_def=partitions,
             automation_condition=automation,
+            pool=pool,
             check_specs=[dg.AssetCheckSpec(IS_WHOLE, asset=row.name, description=_WHOLE, blocking=True)]
             if verify
             else None,

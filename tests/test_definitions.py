@@ -99,3 +99,14 @@ def test_code_versions_are_code_digests():
     for spec in defs.resolve_all_asset_specs():
         assert spec.code_version
         assert len(spec.code_version) == 16
+
+
+def test_stages_that_need_gpus_share_a_pool_in_the_graph_and_in_jobs():
+    wanted = {"pretrained_checkpoint", "sft_checkpoint", "rl_policy", "samples"}
+    nodes = {
+        asset.op.name: asset.op.pool for asset in defs.assets or [] if isinstance(asset, dg.AssetsDefinition)
+    }
+    assert {name for name, pool in nodes.items() if pool == "gpu"} == wanted
+    (lifecycle,) = [job for job in defs.jobs or [] if job.name == "lifecycle"]
+    assert isinstance(lifecycle, dg.JobDefinition)
+    assert {node.name for node in lifecycle.all_node_defs if getattr(node, "pool", None) == "gpu"} == wanted

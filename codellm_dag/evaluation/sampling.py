@@ -39,9 +39,6 @@ RECORD_SCHEMA = pa.schema(
 """Columns of samples.parquet. Digests are SHA-256 hex: of UTF-8 text, or of token ids as little-endian int32.
 ``tokens`` counts sampled tokens, the end token included; ``finished`` is False where the limit cut it off."""
 
-_BATCHES_AT_ONCE = 4
-"""Batches sampled before their programs are run: progress moves, and prompts are still sorted by length."""
-
 
 class Sampler:
     """Samples and grades with one model; ``prompts_cut`` counts prompts whose start did not fit."""
@@ -60,7 +57,7 @@ class Sampler:
     ) -> list[dict[str, Any]]:
         """Records of all samples, by problem and sample index; `on_progress` gets done, total and a note."""
         per_problem = self.recipe.samples_per_problem
-        at_once = max(1, _BATCHES_AT_ONCE * self.recipe.batch_size // per_problem)
+        at_once = max(1, self.recipe.batch_size // per_problem)
         total = len(problems) * per_problem
         rows: list[dict[str, Any]] = []
         passed = 0

@@ -1,7 +1,7 @@
 """Stage ``sft_data``: chat examples from microbench's training half, as ``train.parquet``.
 
-The user's turn is the prompt (signature and docstring), the assistant's the body that completes it. Every
-example was generated with tests, and none shares a template, prompt or solution with a benchmark's problem.
+The user's turn is the prompt (signature and docstring), the assistant's the body that completes it. In every
+example each step has an effect, and none shares a template, prompt or solution with a benchmark's problem.
 Columns: problem_id, template, messages (list of role and content), language.
 """
 
@@ -45,6 +45,7 @@ def run(recipe: SftDataRecipe, inputs: Inputs, out: Path, report: Report) -> Non
         recipe.steps.weights(),
         recipe.examples,
         recipe.seed,
+        tests=0,
         on_progress=lambda done, total: report.progress(done, total, "examples"),
     )
     width = len(str(len(drawn)))

@@ -48,16 +48,19 @@ def draw(
     seed: int,
     *,
     one_per_template: bool = False,
+    tests: int = TESTS,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[tuple[Rendered, tuple[Test, ...]]]:
     """`count` rendered templates of `half` with their tests, no two with the same prompt.
 
-    ``steps``: relative weight of each number of steps. ``one_per_template``: no template twice. Raises
-    ValueError when so many different problems cannot be found.
+    ``steps``: relative weight of each number of steps. ``one_per_template``: no template twice. ``tests``:
+    fewest tests of a problem; 0 makes none. Raises ValueError when so many different problems cannot be
+    found.
     """
     drawn: list[tuple[Rendered, tuple[Test, ...]]] = []
-    for rendered, tests in _endless(split, half, steps, seed, one_per_template, _MOST_TRIES * count):
-        drawn.append((rendered, tests))
+    endless = _endless(split, half, steps, seed, one_per_template, tests, _MOST_TRIES * count)
+    for problem in endless:
+        drawn.append(problem)
         if on_progress is not None:
             on_progress(len(drawn), count)
         if len(drawn) == count:
@@ -69,7 +72,13 @@ def draw(
 
 
 def _endless(
-    split: Split, half: str, steps: Mapping[int, float], seed: int, one_per_template: bool, tries: int
+    split: Split,
+    half: str,
+    steps: Mapping[int, float],
+    seed: int,
+    one_per_template: bool,
+    tests: int,
+    tries: int,
 ) -> Iterator[tuple[Rendered, tuple[Test, ...]]]:
     rng = random.Random(f"microbench/{half}/{seed}")
     lengths, weights = list(steps), list(steps.values())
@@ -83,12 +92,12 @@ def _endless(
         if rendered.prompt in prompts:
             continue
         try:
-            tests = choose_tests(rendered, rng, TESTS)
+            chosen = choose_tests(rendered, rng, tests)
         except UnusableProblemError:
             continue
         templates.add(template)
         prompts.add(rendered.prompt)
-        yield rendered, tests
+        yield rendered, chosen
 
 
 def to_problem(rendered: Rendered, tests: tuple[Test, ...], problem_id: str, half: str) -> Problem:

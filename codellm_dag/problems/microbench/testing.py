@@ -51,7 +51,7 @@ class UnusableProblemError(ValueError):
 
 
 def choose_tests(rendered: Rendered, rng: random.Random, count: int) -> tuple[Test, ...]:
-    """At least `count` tests for `rendered` (more where near-misses need them).
+    """At least `count` tests for `rendered` (more where near-misses need them); none if `count` is 0.
 
     Raises UnusableProblemError if leaving out a step changes no output, nearly every output is the same,
     the reference raises, or an output's source is longer than LARGEST_OUTPUT.
@@ -64,13 +64,15 @@ def choose_tests(rendered: Rendered, rng: random.Random, count: int) -> tuple[Te
         raise UnusableProblemError("nearly every output is the same")
     different = []
     for dropped, source in near_misses(rendered, rng):
+        if not (dropped or count):
+            continue  # without tests it is enough that every step has an effect
         outputs = _outputs(rendered, source, inputs)
         caught = {index for index in range(INPUTS) if outputs[index] != expected[index]}
         if not caught and dropped:
             raise UnusableProblemError("a step has no effect")
         if caught:
             different.append(caught)
-    chosen = _cover(different, expected, count)
+    chosen = _cover(different, expected, count) if count else set()
     return tuple(
         Test(call=Call(args=tuple(map(repr, inputs[index]))), expected=expected[index])
         for index in sorted(chosen)

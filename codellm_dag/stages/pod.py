@@ -7,17 +7,19 @@ the last checkpoint goes first, then how the process ended (``<messages>.exit.js
 message: who reads that may start another attempt at once.
 
 In a group the watcher of rank 0 does all this, and the first watcher on each other node fetches resume_dir.
+A watcher whose rank is killed leaves word for rank 0's on the same node.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+import signal
 import threading
 import time
 
 from codellm_dag.stages.group import WorkerGroup
-from codellm_dag.stages.messages import StoreWriter
+from codellm_dag.stages.messages import StoreWriter, custom_message
 from codellm_dag.stages.mirror import Mirror
 from codellm_dag.stages.relay import HEARTBEAT, Relay
 from codellm_dag.stages.request import StageRequest
@@ -28,6 +30,7 @@ from codellm_dag.store.store import Store
 _PATIENCE = 60.0  # seconds in which a store that fails is asked again at the end
 _FETCH_PATIENCE = 300.0  # and at the start
 _READY = "ready.json"
+_KILLED = "killed-"
 
 
 class Pod:
@@ -78,9 +81,23 @@ class Pod:
         if self._relay is not None:
             self._save_last(usage)
             self._backend.put(f"{self._messages}.exit.json", usage.to_json())
-            self._relay.finish(_PATIENCE)
+            self._relay.finish(_PATIENCE, self._killed_neighbour() if usage.exit_code else b"")
+        elif usage.signal is not None:
+            (self._folder / f"{_KILLED}{self._group.rank}").write_bytes(usage.to_json())
         if self._group.local_rank == 0:
             shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _killed_neighbour(self) -> bytes:
+        """Why the group failed, if a rank on this node was killed and could not say so itself."""
+        for path in sorted(self._folder.glob(f"{_KILLED}*")):
+            ended = json.loads(path.read_bytes())
+            if ended["signal"] not in (signal.SIGTERM, signal.SIGINT):  # these ask the rest of a group to end
+                rank, memory = path.name.removeprefix(_KILLED), ended["out_of_memory"]
+                cause = f"rank {rank} was ended by signal {ended['signal']}{', for want of memory' * memory}"
+                return custom_message(
+                    {"event": "failed", "label": "oom" if memory else "infra", "error": cause}
+                )
+        return b""
 
     def _save_last(self, usage: Usage) -> None:
         if self._resume is None or not self._fetched.is_set():

@@ -24,7 +24,8 @@ HEARTBEAT = 30.0
 """Seconds between two heartbeats."""
 _LOOK = 0.5  # seconds between two looks at the file
 _YOUNG = 600.0  # seconds in which messages are carried at once, every two seconds; later every ten
-_LAST = (b'"method": "closed"', b'"event": "failed"')
+_CLOSED = b'"method": "closed"'
+_LAST = (_CLOSED, b'"event": "failed"')
 
 
 class Relay:
@@ -35,7 +36,7 @@ class Relay:
         self._target = target
         self._heartbeat = heartbeat
         self._offset = 0
-        self._pending = self._flying = b""
+        self._pending = self._flying = self._last_word = b""
         self._over = threading.Event()
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._loop, name="relay", daemon=True)
@@ -51,10 +52,14 @@ class Relay:
         with self._lock:
             self._pending += custom_message(payload)
 
-    def finish(self, patience: float) -> None:
-        """Carry all that is left, trying again for `patience` seconds. Raises StoreError in the end."""
+    def finish(self, patience: float, last_word: bytes = b"") -> None:
+        """Carry all that is left, trying again for `patience` seconds. Raises StoreError in the end.
+
+        `last_word` is an event of the watcher's own that comes after all the stage said but its closing line.
+        """
         self._over.set()
         self._thread.join()
+        self._last_word = last_word
         deadline = time.monotonic() + patience
         while True:
             try:
@@ -101,15 +106,19 @@ class Relay:
                 stream.seek(self._offset)
                 data = stream.read()
         except FileNotFoundError:
-            return
+            data = b""
         data = data[: data.rfind(b"\n") + 1]
         if not everything:
             data = _before_the_end(data)
+        self._offset += len(data)
         if data:
-            self._offset += len(data)
             self._advanced = time.time()
-            with self._lock:
-                self._pending += data
+        if everything and self._last_word:
+            closing = data.rfind(b"\n", 0, -1) + 1 if _CLOSED in data else len(data)
+            data = data[:closing] + self._last_word + data[closing:]
+            self._last_word = b""
+        with self._lock:
+            self._pending += data
 
 
 def _before_the_end(data: bytes) -> bytes:

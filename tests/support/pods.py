@@ -7,7 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from codellm_dag.launch import identify
@@ -116,3 +117,21 @@ def points_of(request: StageRequest) -> dict[int, dict[str, float]]:
 def told(request: StageRequest, folder: Path) -> str:
     """What a pod said of its failure, and what it printed."""
     return f"{events_of(request, 'failed')}\n{(folder / 'log').read_text()}"
+
+
+def logs(request: StageRequest) -> list[str]:
+    """The log lines so far."""
+    return [m["params"]["message"] for m in messages_of(request) if m["method"] == "log"]
+
+
+def outputs_of(request: StageRequest) -> dict[str, str]:
+    """SHA-256 of each file of the result."""
+    return {item["path"]: item["sha256"] for item in events_of(request, "outputs")[-1]["outputs"]}
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
+    """Wait until `condition` holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

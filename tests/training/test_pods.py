@@ -11,7 +11,18 @@ from codellm_dag.stages.messages import Message
 from codellm_dag.stages.protocol import Inputs
 from codellm_dag.stages.registry import STAGES
 from codellm_dag.store import Artifact, Store
-from tests.support.pods import events_of, messages_of, pod, pod_request, points_of, publish_folder, told
+from tests.support.pods import (
+    events_of,
+    logs,
+    messages_of,
+    outputs_of,
+    pod,
+    pod_request,
+    points_of,
+    publish_folder,
+    told,
+    wait_for,
+)
 from tests.training.conftest import TINY
 
 STAGE = STAGES["pretrained_checkpoint"]
@@ -25,13 +36,6 @@ def artifacts(store: Store, inputs: Inputs) -> dict[str, Artifact]:
 
 def lengthened(steps: int) -> PretrainingRecipe:
     return TINY.with_changes({"tokens": steps * 4 * 64})
-
-
-def wait_for(condition, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def closing(messages: list[Message]) -> list[str]:
@@ -63,13 +67,9 @@ def test_an_evicted_training_saves_and_goes_on_elsewhere_with_equal_losses(
     second = pod(request, tmp_path / "second")  # the same attempt, as a cluster that starts its pod again
     assert second.wait(100) == 0, told(request, tmp_path / "second")
     assert closing(messages_of(request)) == ["opened", "closed", "opened", "closed"]
-    lines = [m["params"]["message"] for m in messages_of(request) if m["method"] == "log"]
+    lines = logs(request)
     assert lines[-2].startswith(f"fetched checkpoint-{stopped_at} from the store: ")
     assert lines[-1] == f"resuming from checkpoint-{stopped_at}"
     assert len(points_of(whole)) == STEPS
     assert points_of(request) == points_of(whole)
-    digests = [
-        {output["path"]: output["sha256"] for output in events_of(run, "outputs")[-1]["outputs"]}
-        for run in (whole, request)
-    ]
-    assert digests[0] == digests[1]
+    assert outputs_of(request) == outputs_of(whole)

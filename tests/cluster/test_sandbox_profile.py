@@ -9,10 +9,12 @@ from __future__ import annotations
 import site
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster.bed.kubelet.podman import Podman
+if TYPE_CHECKING:
+    from tests.cluster.bed.kubelet.engine import Podman
 
 pytestmark = pytest.mark.cluster
 
@@ -25,14 +27,6 @@ program = Program("def add(x, y):\\n    return x + y", tuple(test.call for test 
 with Sandbox(workers=1, limits=Limits(cpu_seconds=5)) as sandbox:
     print(judge(sandbox.run_one(program), tests))
 """
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory):
-    """An engine of our own."""
-    podman = Podman(tmp_path_factory.mktemp("podman"))
-    yield podman
-    podman.close()
 
 
 def run(engine: Podman, *options: str) -> str:

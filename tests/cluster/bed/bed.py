@@ -46,6 +46,7 @@ class Bed:
     ) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="bed-") if folder is None else None
         self.folder = folder or Path(self._temporary.name if self._temporary else "")
+        self.folder.mkdir(parents=True, exist_ok=True)
         self.faults = Faults()
         self.journal = Journal()
         self.storage = Storage()
@@ -133,6 +134,20 @@ class Bed:
             if not job or (pod["metadata"].get("labels") or {}).get("job-name") == job
         ]
 
+    def summary(self) -> str:
+        """Jobs, pods, warnings and the bed's own problems, for the message of a test that failed."""
+        lines = []
+        for item in [*self.objects("jobs"), *self.objects("pods")]:
+            status = {name: value for name, value in item["status"].items() if name != "conditions"}
+            found = [
+                f"{c['type']}={c['status']} {c.get('reason', '')}"
+                for c in item["status"].get("conditions", ())
+            ]
+            lines.append(f"{item['kind']} {item['metadata']['name']}: {status} {found}")
+        events = [event for event in self.objects("events") if event["type"] == "Warning"]
+        lines += [f"{event['involvedObject']['name']}: {event['message']}" for event in events[-10:]]
+        return "\n".join([*lines, *self.problems])
+
     def edit(
         self, plural: str, name: str, change: Callable[[Object], Any], namespace: str = "default"
     ) -> None:
@@ -161,7 +176,5 @@ class Bed:
             if value:
                 return value
             if time.monotonic() > deadline:
-                raise AssertionError(
-                    f"not within {seconds} s: {what or condition}; problems: {self.problems}"
-                )
+                raise AssertionError(f"not within {seconds} s: {what or condition}\n{self.summary()}")
             time.sleep(0.005)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable
 
-from tests.cluster.bed.resources import JOBS, PODS, SERVICES, Object, Resource
+from tests.cluster.bed.resources import JOBS, PODS, SECRETS, SERVICES, Object, Resource
 
 JOB_LABELS = ("batch.kubernetes.io/controller-uid", "controller-uid")
 NAME_LABELS = ("batch.kubernetes.io/job-name", "job-name")
@@ -19,6 +20,9 @@ def fill_in(resource: Resource, item: Object) -> None:
         _job(item)
     elif resource == SERVICES:
         _service(item["spec"])
+    elif resource == SECRETS:
+        for name, text in item.pop("stringData", {}).items():
+            item.setdefault("data", {})[name] = base64.b64encode(text.encode()).decode()
 
 
 def _pod(spec: Object) -> None:

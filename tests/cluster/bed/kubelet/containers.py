@@ -77,7 +77,7 @@ def _data(storage: Storage, resource: Resource, pod: Object, reference: Object) 
         if reference.get("optional"):
             return None
         raise ConfigError(f'{resource.kind.lower()} "{reference["name"]}" not found')
-    values = dict(item.get("stringData") or {})
+    values: dict[str, str] = {}
     for name, value in (item.get("data") or {}).items():
         values[name] = base64.b64decode(value).decode() if resource == SECRETS else value
     return values

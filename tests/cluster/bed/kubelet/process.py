@@ -110,29 +110,10 @@ class ProcessRuntime:
             if "hostPath" in volume:
                 place = Path(volume["hostPath"]["path"])
             else:
-                self._fill(pod, volume, place)
+                fill_volume(self._storage, pod, volume, place)
             if mount["mountPath"] not in _OWN_PLACES:
                 found[mount["mountPath"]] = str(place / mount.get("subPath", ""))
         return dict(sorted(found.items(), key=lambda item: -len(item[0])))
-
-    def _fill(self, pod: Object, volume: Object, place: Path) -> None:
-        place.mkdir(parents=True, exist_ok=True)
-        if "emptyDir" in volume:
-            return
-        for field, name, resource in (("secret", "secretName", SECRETS), ("configMap", "name", CONFIG_MAPS)):
-            if field in volume:
-                item = self._storage.get(resource, (pod["metadata"]["namespace"], volume[field][name]))
-                if item is None:
-                    text = (
-                        f'MountVolume.SetUp failed: {resource.kind.lower()} "{volume[field][name]}" not found'
-                    )
-                    raise containers.ConfigError(text)
-                for key, value in (item.get("data") or {}).items():
-                    data = base64.b64decode(value) if resource == SECRETS else value.encode()
-                    (place / key).write_bytes(data)
-                return
-        kind = next((name for name in volume if name != "name"), "?")
-        raise containers.ConfigError(f"volume {volume['name']}: process pods have no {kind}")
 
     def _translate(self, text: str, mounts: Mapping[str, str], pod: Object) -> str:
         for path, place in mounts.items():
@@ -150,6 +131,25 @@ class ProcessRuntime:
     def restart_seconds(self) -> float:
         """The pause before a container is started again (the real one: 10, doubling)."""
         return self._restart_seconds
+
+
+def fill_volume(storage: Storage, pod: Object, volume: Object, place: Path) -> None:
+    """Make the folder of an emptyDir, Secret or ConfigMap volume. Raises ConfigError for other kinds."""
+    place.mkdir(parents=True, exist_ok=True)
+    if "emptyDir" in volume:
+        return
+    for field, name, resource in (("secret", "secretName", SECRETS), ("configMap", "name", CONFIG_MAPS)):
+        if field in volume:
+            item = storage.get(resource, (pod["metadata"]["namespace"], volume[field][name]))
+            if item is None:
+                text = f'MountVolume.SetUp failed: {resource.kind.lower()} "{volume[field][name]}" not found'
+                raise containers.ConfigError(text)
+            for key, value in (item.get("data") or {}).items():
+                data = base64.b64decode(value) if resource == SECRETS else value.encode()
+                (place / key).write_bytes(data)
+            return
+    kind = next((name for name in volume if name != "name"), "?")
+    raise containers.ConfigError(f"volume {volume['name']}: there is no {kind} here")
 
 
 class _Container:

@@ -39,6 +39,7 @@ class Worker:
 
     def __init__(self, kubelet: Kubelet, pod: Object, attempt: int, script: Script) -> None:
         self.kubelet = kubelet
+        self._first = pod
         self.attempt = attempt
         self.key: Key = (pod["metadata"]["namespace"], pod["metadata"]["name"])
         self.uid: str = pod["metadata"]["uid"]
@@ -65,6 +66,12 @@ class Worker:
         if pod is None or pod["metadata"]["uid"] != self.uid:
             raise Stopped
         return pod
+
+    @property
+    def pod_or_last(self) -> Object:
+        """The pod as it is stored, or as it was when it began."""
+        pod = self.kubelet.storage.get(PODS, self.key)
+        return pod if pod is not None and pod["metadata"]["uid"] == self.uid else self._first
 
     def update(self, edit: Callable[[Object], Object]) -> None:
         """Change the stored pod."""

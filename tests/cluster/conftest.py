@@ -1,0 +1,32 @@
+"""Fixtures of the cluster tests: the container engine, and a bed whose pods are real containers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.bed import Bed
+from tests.cluster.bed.kubelet.engine import Podman
+from tests.cluster.bed.kubelet.podman import PodmanRuntime
+from tests.support.stores import own_cache, s3_endpoint, s3_url
+
+__all__ = ["own_cache", "s3_endpoint", "s3_url"]
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
+    """podman with storage and a network of its own. Fails, never skips, where it cannot be had."""
+    engine = Podman(tmp_path_factory.mktemp("podman"))
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def containers(engine: Podman, tmp_path: Path) -> Iterator[Bed]:
+    """A bed that runs pods as containers; they see `tmp_path`, and may write there."""
+    tmp_path.chmod(0o777)
+    with Bed(tmp_path / "bed", runtime=PodmanRuntime(engine, {}, [tmp_path]).run) as bed:
+        yield bed
+        assert bed.problems == []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -91,6 +93,39 @@ def test_a_group_that_is_evicted_resumes_to_the_bit(shared, tmp_path: Path) -> N
     assert points_of(request) == points_of(whole)
     digests = [outputs_of(run)["model.safetensors"] for run in (whole, request)]
     assert digests[0] == digests[1]
+
+
+def test_two_nodes_that_share_nothing_but_the_store(shared, inputs: Inputs, tmp_path: Path) -> None:
+    store, slots = shared
+    recipe = RECIPE.with_changes({"tokens": 60 * 4 * 64, "seed": 1})
+    alone = run(recipe, inputs, tmp_path / "alone")
+    request = pod_request(store, STAGE, recipe, slots)
+
+    def both(name: str) -> list[subprocess.Popen[bytes]]:
+        meeting = ["--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d", "--rdzv-id", name]
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            meeting += ["--rdzv-endpoint", f"127.0.0.1:{free.getsockname()[1]}"]
+        return [
+            pod(
+                request,
+                tmp_path / f"{name}-{node}",
+                launcher=["-m", "torch.distributed.run", "--node-rank", str(node), *meeting],
+            )
+            for node in range(2)
+        ]
+
+    first = both("first")
+    wait_for(lambda: points_of(request))
+    for process in first:
+        process.send_signal(signal.SIGTERM)
+    assert all(process.wait(60) != 0 for process in first)
+    assert [event["label"] for event in events_of(request, "failed")] == ["killed"]
+    (saved,) = events_of(request, "saved")[-1]["entries"]
+    second = both("second")
+    assert [process.wait(100) for process in second] == [0, 0], told(request, tmp_path / "second-0")
+    assert f"resuming from {saved}" in logs(request)
+    losses = [values["loss"] for _, values in sorted(points_of(request).items())]
+    assert losses == pytest.approx([values["loss"] for _, values in alone.points], rel=1e-3)
 
 
 def test_a_run_may_go_on_with_another_number_of_processes_and_says_so(

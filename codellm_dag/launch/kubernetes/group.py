@@ -9,6 +9,8 @@ from codellm_dag.launch.kubernetes import names
 from codellm_dag.recipes.pods import PodShape
 
 ENTRY = "codellm_dag.stages.entry"
+TORCHRUN = "torch.distributed.run"
+TORCHRUN_OF_PODS = "codellm_dag.stages.torchrun"
 RENDEZVOUS_PORT = 29_400
 JOBSET_JOB = "node"
 """Name of the one replicated job of a JobSet; part of its pods' host names."""
@@ -92,26 +94,18 @@ def stage_command(name: str, record: str, store: str, shape: PodShape) -> tuple[
     entry = ("-m", ENTRY, record, "--store", store)
     if shape.world_size == 1:
         return ("python", *entry)
-    torchrun = (
-        "python",
-        "-m",
-        "torch.distributed.run",
-        f"--shutdown-timeout={max(1, shape.grace_seconds - _TORCHRUN_MARGIN)}",
-    )
+    shutdown = f"--shutdown-timeout={max(1, shape.grace_seconds - _TORCHRUN_MARGIN)}"
     if shape.form == "trainjob":
-        return (*torchrun, *entry)
+        return ("python", "-m", TORCHRUN, shutdown, *entry)
     processes = f"--nproc-per-node={shape.processes_per_node}"
     if shape.nodes == 1:
-        return (*torchrun, "--standalone", processes, *entry)
+        return ("python", "-m", TORCHRUN, shutdown, "--standalone", processes, *entry)
+    patience = shape.deadlines.pull + shape.deadlines.start  # the image may come much later to one node
     return (
-        *torchrun,
-        f"--nnodes={shape.nodes}",
-        processes,
-        "--node-rank=$(JOB_COMPLETION_INDEX)",
-        "--rdzv-backend=c10d",
+        *("python", "-m", TORCHRUN_OF_PODS, shutdown, f"--nnodes={shape.nodes}", processes),
+        *("--node-rank=$(JOB_COMPLETION_INDEX)", "--rdzv-backend=c10d", f"--rdzv-id={name}"),
         f"--rdzv-endpoint={first_pod(name, shape)}:{RENDEZVOUS_PORT}",
-        f"--rdzv-id={name}",
-        f"--rdzv-conf=join_timeout={shape.deadlines.pull + shape.deadlines.start}",
+        f"--rdzv-conf=join_timeout={patience},read_timeout={patience}",
         *entry,
     )
 

@@ -8,6 +8,7 @@ import pytest
 
 from codellm_dag.launch.kubernetes import names
 from codellm_dag.stages.registry import STAGES
+from codellm_dag.stages.torchrun import with_host
 from tests.launch.kubernetes.shapes import FINGERPRINT, group_of, shape
 
 DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
@@ -92,10 +93,10 @@ def test_processes_of_several_pods_meet_at_the_first():
     deadlines = {"pull": 100, "start": 20}
     command = list(group_of(shape(nodes=3, processes=2, deadlines=deadlines)).command)
     assert command == [
-        *["python", "-m", "torch.distributed.run", "--shutdown-timeout=115", "--nnodes=3"],
+        *["python", "-m", "codellm_dag.stages.torchrun", "--shutdown-timeout=115", "--nnodes=3"],
         *["--nproc-per-node=2", "--node-rank=$(JOB_COMPLETION_INDEX)", "--rdzv-backend=c10d"],
-        *[f"--rdzv-endpoint={name}-0.{name}:29400", f"--rdzv-id={name}"],
-        *["--rdzv-conf=join_timeout=120", *ENTRY, *STORE],
+        *[f"--rdzv-id={name}", f"--rdzv-endpoint={name}-0.{name}:29400"],
+        *["--rdzv-conf=join_timeout=120,read_timeout=120", *ENTRY, *STORE],
     ]
 
 
@@ -103,7 +104,9 @@ def test_torchrun_takes_the_command():
     from torch.distributed.run import parse_args
 
     command = group_of(shape(nodes=3, processes=2)).command
-    options = parse_args([word.replace("$(JOB_COMPLETION_INDEX)", "2") for word in command[3:]])
+    words = [word.replace("$(JOB_COMPLETION_INDEX)", "2") for word in command[3:]]
+    options = parse_args(with_host(words, "2"))
+    assert options.rdzv_conf.endswith(",is_host=0")
     assert (options.nnodes, options.nproc_per_node, options.node_rank) == ("3", "2", 2)
     assert (options.module, options.training_script) == (True, "codellm_dag.stages.entry")
     assert options.training_script_args[-2:] == STORE

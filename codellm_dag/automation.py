@@ -1,4 +1,4 @@
-"""Jobs, the schedule and the sensor.
+"""Jobs, the schedule and the sensors.
 
 A job here runs all partitions of its assets in one run, which Dagster allows only for assets without
 partitions. So the jobs are made of the very same assets with their partitions definition taken off, in
@@ -17,6 +17,7 @@ from codellm_dag.corpora.sources import CorpusError, resolve
 from codellm_dag.recipes.corpora import RawCorpusRecipe
 from codellm_dag.stages.registry import STAGES
 from codellm_dag.store import digest
+from resources.runs import run_is_live
 
 _CORPORA = dg.AssetSelection.groups("corpora")
 _BENCHMARKS = dg.AssetSelection.groups("benchmarks")
@@ -100,6 +101,31 @@ def corpus_growth(job: dg.JobDefinition) -> dg.SensorDefinition:
             seen = "remembered the sources as they are now; the next change runs retrain"
             return dg.SensorResult(skip_reason=seen, cursor=found)
         return dg.SensorResult(run_requests=[dg.RunRequest(run_key=found)], cursor=found)
+
+    return sensor
+
+
+def reaper() -> dg.SensorDefinition:
+    """Every five minutes: removes the pods that no live run owns (see `launch.kubernetes.reaper`)."""
+
+    @dg.sensor(
+        name="reaper",
+        minimum_interval_seconds=300,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        required_resource_keys={"store", "launcher"},
+        description="Removes pods on Kubernetes that no live run owns, as `codellm-dag reap --delete` does.",
+    )
+    def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        from codellm_dag.launch.kubernetes.reaper import find_leftovers, remove
+
+        launcher, store = context.resources.launcher, context.resources.store.open()
+        api, removed = launcher.cluster(), []
+        for namespace in launcher.namespaces():
+            for leftover in find_leftovers(api, store, namespace, run_is_live(context.instance)):
+                remove(api, store, leftover)
+                removed.append(f"{leftover.name}: {leftover.reason}")
+                context.log.info(f"removed {leftover.name}: {leftover.reason}")
+        return dg.SkipReason("; ".join(removed) or "nothing is left over")
 
     return sensor
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dagster as dg
 
 from assets import checkpoints, checks, corpora, evals, policies, tokens
-from codellm_dag.automation import build_jobs, corpus_growth, weekly_retrain
+from codellm_dag.automation import build_jobs, corpus_growth, reaper, weekly_retrain
 from resources import build_resources
+from resources.launcher import chosen_launcher
 
 _assets = [
     asset
@@ -22,7 +23,7 @@ defs = dg.Definitions(
     asset_checks=_checks,
     jobs=list(_jobs.values()),
     schedules=[weekly_retrain(_jobs["retrain"])],
-    sensors=[corpus_growth(_jobs["retrain"])],
+    sensors=[corpus_growth(_jobs["retrain"]), *([reaper()] if chosen_launcher() == "kubernetes" else [])],
     resources=_resources,
     executor=dg.in_process_executor,
 )

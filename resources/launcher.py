@@ -87,6 +87,10 @@ class LauncherResource(dg.ConfigurableResource):
         """The shapes of the stages' pods. Raises InvalidRecipeError."""
         return load_pods(self.pods)
 
+    def namespaces(self) -> list[str]:
+        """The namespaces of all shapes, sorted. Raises InvalidRecipeError."""
+        return sorted({shape.namespace for shape in self.shapes().shapes.values()})
+
     def cluster(self) -> Api:
         """The connection to the cluster. Raises InvalidRequestError, and ValueError without the extra."""
         if self._api is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from codellm_dag.cli import demo, diff, lineage, plan, reproduce, scores, trials, verify, why
+from codellm_dag.cli import demo, diff, lineage, plan, reap, reproduce, scores, trials, verify, why
 
 app = typer.Typer(
     name="codellm-dag",
@@ -26,5 +26,6 @@ for command in (
     trials.trials,
     verify.verify,
     plan.plan,
+    reap.reap,
 ):
     app.command()(command)

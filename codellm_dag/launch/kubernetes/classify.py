@@ -14,7 +14,7 @@ from codellm_dag.launch.kubernetes.state import Pod, State
 from codellm_dag.store.manifest import Label
 
 _EVICTED = ("Evicted", "Preempting", "Preempted", "Shutdown", "NodeShutdown", "Terminated")
-_REJECTED = re.compile(r"OutOf\w+|UnexpectedAdmissionError|NodeAffinity|PodOSNotSupported|.*Taint.*")
+_REJECTED = re.compile(r"OutOf\S+|UnexpectedAdmissionError|NodeAffinity|PodOSNotSupported|.*Taint.*")
 _OWN_LIMIT = re.compile(r"exceeds the (total )?limit|exceed.*limit of", re.IGNORECASE)
 """An eviction that the pod brought upon itself: its next pod would fare the same."""
 _CUDA_MEMORY = re.compile(r"CUDA out of memory|torch\.(cuda\.)?OutOfMemoryError|CUDA_ERROR_OUT_OF_MEMORY")
@@ -48,7 +48,7 @@ def why_failed(state: State, gone: Sequence[Pod], printed: Mapping[str, str]) ->
         )
     failed = [pod for pod in pods if pod.phase in ("Failed", "Unknown") or pod.deleted or pod in gone]
     failed.sort(key=lambda pod: pod.deleted)  # the others' pods are deleted once one has failed
-    for rule in (_own_limit, _memory, _rejected, _lost, _disrupted):
+    for rule in (_own_limit, _memory, _rejected, _disrupted, _lost):
         for pod in failed:
             cause = rule(pod)
             if cause is not None:
@@ -116,7 +116,8 @@ def _rejected(pod: Pod) -> Cause | None:
 
 
 def _lost(pod: Pod) -> Cause | None:
-    if pod.reason == "NodeLost" or pod.phase == "Unknown" or pod.ended_by == "ContainerStatusUnknown":
+    unknown = pod.ended_by == "ContainerStatusUnknown" and not pod.deleted
+    if pod.reason == "NodeLost" or pod.phase == "Unknown" or unknown:
         words = pod.message or pod.ended_message or "it does not answer"
         return Cause("infra", f"pod {pod.name} was lost with its node {pod.node}: {words}")
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 
 from codellm_dag.launch.errors import ContactLostError
@@ -12,7 +13,7 @@ from codellm_dag.launch.kubernetes.api import Api, ApiError, UnreachableError
 from codellm_dag.launch.kubernetes.classify import Cause, never_starts, why_failed
 from codellm_dag.launch.kubernetes.deadlines import Stopwatch
 from codellm_dag.launch.kubernetes.group import PodGroup
-from codellm_dag.launch.kubernetes.kinds import WORKLOADS
+from codellm_dag.launch.kubernetes.kinds import POD, WORKLOADS
 from codellm_dag.launch.kubernetes.render import owned_by, render
 from codellm_dag.launch.kubernetes.state import Phase, State, observe, read_pod
 from codellm_dag.launch.kubernetes.watch import Mirror, Snapshot, following
@@ -146,8 +147,13 @@ class Follower:
         return self._cause_of_failure(state, snapshot)
 
     def _cause_of_failure(self, state: State, snapshot: Snapshot) -> Cause:
-        gone = [read_pod(pod) for pod in snapshot.gone]
-        return why_failed(state, gone, self._print(snapshot))
+        """Asks for the pods once more: the watch of pods may be behind that of Jobs."""
+        selector = self._group.selector
+        snapshot.pods, _ = self._api.list(POD, self._group.namespace, selector)
+        pods = [read_pod(pod) for pod in snapshot.pods]
+        there = {pod.uid for pod in pods}
+        gone = [pod for pod in map(read_pod, snapshot.gone) if pod.uid not in there]
+        return why_failed(replace(state, pods=tuple(pods)), gone, self._print(snapshot))
 
     def _print(self, snapshot: Snapshot) -> Mapping[str, str]:
         """The last lines of the containers, asked for once."""

@@ -84,9 +84,20 @@ def _container(group: PodGroup) -> dict[str, Any]:
 
 
 def _variables(group: PodGroup) -> dict[str, str]:
-    """Every program finds a place to write; what the shape and the launcher say wins."""
-    places = {"HOME": SCRATCH, "TMPDIR": SCRATCH, "XDG_CACHE_HOME": f"{SCRATCH}/.cache"}
-    return {**places, "PYTHONUNBUFFERED": "1", **group.env}
+    """Every program finds a place to write, and the manifest of what is made its image's digest.
+
+    What the shape and the launcher say wins.
+    """
+    variables = {
+        "HOME": SCRATCH,
+        "TMPDIR": SCRATCH,
+        "XDG_CACHE_HOME": f"{SCRATCH}/.cache",
+        "PYTHONUNBUFFERED": "1",
+    }
+    _, _, digest = group.shape.image.partition("@")
+    if digest:
+        variables["CODELLM_IMAGE_DIGEST"] = digest
+    return variables | dict(group.env)
 
 
 def _resources(shape: PodShape) -> dict[str, Any]:

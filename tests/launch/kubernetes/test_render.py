@@ -210,6 +210,12 @@ def test_the_launchers_variables_win():
     assert (env["A"], env["B"]) == ("shape", "launcher")
 
 
+def test_the_stage_learns_the_digest_of_its_image():
+    env = {item["name"]: item["value"] for item in container_of()["env"]}
+    assert env["CODELLM_IMAGE_DIGEST"] == f"sha256:{'ab' * 32}"
+    assert "CODELLM_IMAGE_DIGEST" not in {item["name"] for item in container_of(image="a/b:1")["env"]}
+
+
 def test_the_last_lines_of_a_crash_are_kept():
     assert container_of()["terminationMessagePolicy"] == "FallbackToLogsOnError"
 

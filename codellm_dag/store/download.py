@@ -5,8 +5,10 @@ The cache is safe to delete at any time when nothing runs.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from codellm_dag.store.backend import Backend
@@ -22,9 +24,20 @@ def cached_folder(backend: Backend, manifest: Manifest) -> Path:
     wanted = [output for output in manifest.outputs if not output.volatile]
     target = cache_root() / "artifacts" / manifest.content_digest
     if not _has_all(target, wanted):
-        prefix = attempt_prefix(manifest.stage, manifest.fingerprint, manifest.attempt)
-        _download(backend, prefix, wanted, target)
+        with _turn(cache_root() / "locks" / f"{manifest.content_digest}.lock"):
+            if not _has_all(target, wanted):
+                prefix = attempt_prefix(manifest.stage, manifest.fingerprint, manifest.attempt)
+                _download(backend, prefix, wanted, target)
     return target
+
+
+@contextlib.contextmanager
+def _turn(path: Path) -> Iterator[None]:
+    """One process at a time: the ranks on a node ask for the same artifact at the same moment."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _download(backend: Backend, prefix: str, outputs: Sequence[Output], target: Path) -> None:

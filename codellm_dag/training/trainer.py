@@ -242,14 +242,12 @@ class PackedTrainer(Trainer):
 
     def _save_rng_state(self, output_dir: str) -> None:
         """Every rank's, by rank 0, which alone may be able to keep files."""
-        if self.processes.size == 1:
-            return super()._save_rng_state(output_dir)
         with tempfile.TemporaryDirectory() as scratch:
             super()._save_rng_state(scratch)
-            own = Path(scratch, f"rng_state_{self.processes.rank}.pth").read_bytes()
-        for rank, data in enumerate(self.processes.bring_to_first(own)):
-            Path(output_dir, f"rng_state_{rank}.pth").write_bytes(data)
-        return None
+            (own,) = Path(scratch).iterdir()
+            name = "rng_state_{}.pth" if self.processes.size > 1 else own.name
+            for rank, data in enumerate(self.processes.bring_to_first(own.read_bytes())):
+                Path(output_dir, name.format(rank)).write_bytes(data)
 
 
 class _Reporter(TrainerCallback):

@@ -16,7 +16,7 @@ from codellm_dag.problems.schema import Call, Problem, Test, write_problems
 from codellm_dag.recipes.rl import RlRecipe
 from codellm_dag.rl.errors import NoReward
 from codellm_dag.rl.rl_policy import final_metrics, run
-from codellm_dag.stages.protocol import Inputs
+from codellm_dag.stages.protocol import Inputs, Stopped
 from tests.modelkit.tiny import RecordingReport, artifact, save_checkpoint
 from tests.modelkit.training import teach
 
@@ -163,6 +163,23 @@ def test_a_killed_run_resumes_to_the_same_bytes(
     assert report.messages[0] == (
         "no earlier attempt to resume from" if step == 1 else "resuming after step 4"
     )
+    assert report.points == undisturbed[1].points
+    assert digests(tmp_path / "out") == digests(undisturbed[0])
+
+
+def test_a_run_that_is_asked_to_end_saves_and_resumes_to_the_same_bytes(
+    undisturbed: tuple[Path, RecordingReport], inputs: Inputs, tmp_path: Path
+):
+    (tmp_path / "out").mkdir()
+    asked = iter([False, False, True])
+    report = RecordingReport(tmp_path / "resume", stop_requested=lambda: next(asked))
+    with pytest.raises(Stopped, match="asked to end; saved after step 3 of 6"):
+        run(RECIPE, inputs, tmp_path / "out", report)
+    assert [path.name for path in (tmp_path / "resume").iterdir()] == ["step-000003.pt"]
+    assert list((tmp_path / "out").iterdir()) == []
+    report = RecordingReport(tmp_path / "resume")
+    run(RECIPE, inputs, tmp_path / "out", report)
+    assert report.messages[0] == "resuming after step 3"
     assert report.points == undisturbed[1].points
     assert digests(tmp_path / "out") == digests(undisturbed[0])
 

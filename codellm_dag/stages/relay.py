@@ -82,7 +82,7 @@ class Relay:
     def _turn(self, now: float) -> None:
         if now - self._beaten >= self._heartbeat:
             self._take()
-            self.say(event="heartbeat", at=now, advanced=self._advanced)
+            self.say(event="heartbeat", at=time.time(), advanced=self._advanced)
             self._beaten = now
             self._carry()
         elif now - self._carried >= (2.0 if now - self._begun < _YOUNG else 10.0):

@@ -15,7 +15,7 @@ def run(recipe, inputs, out, report):
         time.sleep(recipe.seconds)
         report.point(number, square=number * number)
         report.progress(number + 1, recipe.count, "numbers")
-        fresh = state.with_suffix(".new")
+        fresh = state.with_suffix(".partial")
         fresh.write_text(str(number + 1))
         fresh.replace(state)
     (out / "count.txt").write_text("".join(f"{number}\n" for number in range(recipe.count)))

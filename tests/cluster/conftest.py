@@ -15,6 +15,15 @@ from tests.support.stores import own_cache, s3_endpoint, s3_url
 __all__ = ["own_cache", "s3_endpoint", "s3_url"]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Where `test_conformance.py` runs instead of the test cluster."""
+    group = parser.getgroup("cluster", "a real cluster for the conformance suite")
+    group.addoption("--kubeconfig", help="kubeconfig of the cluster")
+    group.addoption("--cluster-store", help="store that its pods reach, s3://bucket/prefix")
+    group.addoption("--cluster-image", help="image with this source tree, tests included")
+    group.addoption("--cluster-namespace", default="codellm-dag", help="namespace for the pods")
+
+
 @pytest.fixture(scope="session")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
     """podman with storage and a network of its own. Fails, never skips, where it cannot be had."""

@@ -66,6 +66,7 @@ class Podman:
             done = subprocess.run(
                 ["podman", *self._options, *words],
                 input=stdin,
+                cwd=self.folder,  # where its monitors leave files
                 stdout=printed,
                 stderr=said,
                 env={**os.environ, "CONTAINERS_CONF": str(self.folder / "containers.conf")},

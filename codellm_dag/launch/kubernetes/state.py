@@ -17,6 +17,7 @@ Object = Mapping[str, Any]
 _FINISHED = {"Complete": True, "Completed": True, "Failed": False}
 """Condition types that end a Job, JobSet or TrainJob, and whether that is well."""
 _NOISE = ("Scheduled", "Pulling", "Pulled", "Created", "Started", "SuccessfulCreate", "Killing", "Completed")
+_NODE_OUT = "DeletionByTaintManager"
 _INDEX = "batch.kubernetes.io/job-completion-index"
 
 
@@ -105,6 +106,9 @@ def _of_pods(found: tuple[Pod, ...], events: Sequence[Object], expected: int) ->
         if pod.phase == "Unknown":
             words = f"{pod.reason or 'its node does not answer'} {pod.message}".strip()
             return State(Phase.LOST, f"pod {pod.name}: {words}", found)
+        if pod.phase == "Running" and pod.deleted and pod.disruption.startswith(_NODE_OUT):
+            # Nobody on that node can confirm the deletion: the pod looks as if it ran for ever.
+            return State(Phase.LOST, f"pod {pod.name} on {pod.node}: {pod.disruption}", found)
     waiting = [pod for pod in current if pod.phase == "Pending" and not pod.node]
     if waiting:
         return State(Phase.SCHEDULING, waiting[0].unscheduled or about, found)

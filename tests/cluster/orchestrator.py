@@ -1,4 +1,7 @@
-"""An orchestrator of its own: ``python -m tests.cluster.orchestrator STORE KUBECONFIG COUNT SECONDS``."""
+"""An orchestrator in a process of its own.
+
+``python -m tests.cluster.orchestrator STORE KUBECONFIG COUNT SECONDS``.
+"""
 
 Arguments: the store, the launcher's name, a Runtime as JSON, and the count and seconds of the count stage.
 The cluster is the one of KUBECONFIG.

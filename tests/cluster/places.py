@@ -76,35 +76,29 @@ def _kubernetes(kubeconfig: str, store: Store, values: dict[str, Any], bed: Bed 
     def connect() -> Api:
         return Api.connect(kubeconfig, timeout=5, budget=30)
 
-    def left() -> list[str]:
-        """Objects of ours that would not go by themselves: unfinished Jobs, pods that run, Services alone."""
-        api, found = connect(), []
-        jobs = {job["metadata"]["name"]: job for job in api.list(JOB, values["namespace"], MANAGED)[0]}
-        ended = {
-            name for name, job in jobs.items() if job.get("status", {}).get("completionTime") or _failed(job)
-        }
-        found += [f"job {name}" for name in jobs if name not in ended]
-        for pod in api.list(POD, values["namespace"], MANAGED)[0]:
-            if pod["status"].get("phase") not in ("Succeeded", "Failed"):
-                found.append(f"pod {pod['metadata']['name']}")
-        found += [
-            f"service {item['metadata']['name']}"
-            for item in api.list(SERVICE, values["namespace"], MANAGED)[0]
-            if item["metadata"]["name"] not in jobs
-        ]
-        return found
-
     return Place(
         "kubernetes",
         store,
         Runtime(threads=1, workers=1, kubernetes=PodShape.model_validate(values)),
         lambda: KubernetesLauncher(connect(), message_seconds=0.1, watch_seconds=30),
-        left,
+        lambda: left_in(kubeconfig, values["namespace"]),
         {"CODELLM_LAUNCHER": "kubernetes", "KUBECONFIG": kubeconfig},
         bed,
     )
 
 
-def _failed(job: dict[str, Any]) -> bool:
+def left_in(kubeconfig: str, namespace: str) -> list[str]:
+    """Objects of ours that would not go by themselves: unfinished Jobs, pods that run, Services alone."""
+    api = Api.connect(kubeconfig, timeout=5, budget=30)
+    jobs = {job["metadata"]["name"]: job for job in api.list(JOB, namespace, MANAGED)[0]}
+    found = [f"job {name}" for name, job in jobs.items() if not _ended(job)]
+    for pod in api.list(POD, namespace, MANAGED)[0]:
+        if pod["status"].get("phase") not in ("Succeeded", "Failed"):
+            found.append(f"pod {pod['metadata']['name']}")
+    services = [item["metadata"]["name"] for item in api.list(SERVICE, namespace, MANAGED)[0]]
+    return found + [f"service {name}" for name in services if name not in jobs]
+
+
+def _ended(job: dict[str, Any]) -> bool:
     conditions = job.get("status", {}).get("conditions") or ()
-    return any(entry["type"] == "Failed" and entry["status"] == "True" for entry in conditions)
+    return any(c["type"] in ("Complete", "Failed") and c["status"] == "True" for c in conditions)

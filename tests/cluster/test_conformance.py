@@ -151,7 +151,7 @@ COUNTED = "".join(f"{number}\n" for number in range(40))
 
 def orchestrator(place: Place) -> subprocess.Popen[str]:
     """Another process that counts to 40 in 8 seconds or so; it has begun to count."""
-    command = [sys.executable, "-m", "tests.cluster.orchestrator", place.store.url, place.name]
+    command = [sys.executable, "-m", "tests.cluster.counting", place.store.url, place.name]
     command += [place.runtime.model_dump_json(), "40", "0.2"]
     process = subprocess.Popen(
         command, env={**os.environ, **place.variables}, cwd=ROOT, stdout=subprocess.PIPE, text=True

@@ -3,10 +3,6 @@
 ``python -m tests.cluster.orchestrator STORE KUBECONFIG COUNT SECONDS``.
 """
 
-Arguments: the store, the launcher's name, a Runtime as JSON, and the count and seconds of the count stage.
-The cluster is the one of KUBECONFIG.
-"""
-
 from __future__ import annotations
 
 import sys

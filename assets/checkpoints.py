@@ -43,4 +43,4 @@ def sft_checkpoint(
 ) -> Inputs:
     """The pretrained model fine-tuned on chat examples. A trial's key is its change, e.g. `epochs=2`."""
     own = {"checkpoint": pretrained_checkpoint, "tokenizer": tokenizer, "data": sft_data}
-    return own | many("shards", token_shards)  # rows of pretraining to replay
+    return {**own, **many("shards", token_shards)}  # rows of pretraining to replay

@@ -19,12 +19,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 BLOCK = re.compile(r"(## File tree\n\n```text\n).*?(```\n)", re.DOTALL)
-SHOWN = ("codellm_dag/", "assets/", "resources/", "bench/", "docs/", "scripts/")
+SHOWN = ("codellm_dag/", "assets/", "resources/", "bench/", "docs/", "k8s/", "scripts/")
 TOP = ("pyproject.toml", "Makefile", "constraints.txt", "LICENSE")
 FIXED = {
     "pyproject.toml": "packages, extras, and the settings of ruff, basedpyright, pytest and import-linter",
     "constraints.txt": "the exact version of every package, so that tomorrow's install is today's",
     "LICENSE": "Apache-2.0",
+    "k8s/sandbox/codellm-dag-sandbox.json": "a deny list that leaves user namespaces and mounts",
 }
 COLUMN, WIDTH = 40, 140
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from codellm_dag.launch import (
     InvalidRequestError,
@@ -175,7 +176,7 @@ def _recipe(stages: Mapping[str, Stage], manifest: Manifest) -> Recipe:
 
 def _runtime(manifest: Manifest) -> Runtime:
     there = manifest.environment
-    given = {"threads": there.threads, "workers": there.workers}
+    given: dict[str, Any] = {"threads": there.threads, "workers": there.workers}
     return Runtime(**{name: value for name, value in given.items() if value})
 
 

@@ -13,6 +13,7 @@ from pydantic import Field, PrivateAttr
 from codellm_dag.launch import InlineLauncher, Launcher, LocalLauncher, RemoteLauncher
 from codellm_dag.recipes import Runtime
 from codellm_dag.recipes.pod_presets import Pods, load_pods
+from codellm_dag.stages.registry import STAGES
 
 if TYPE_CHECKING:
     from codellm_dag.launch.kubernetes.api import Api
@@ -85,7 +86,7 @@ class LauncherResource(dg.ConfigurableResource):
 
     def shapes(self) -> Pods:
         """The shapes of the stages' pods. Raises InvalidRecipeError."""
-        return load_pods(self.pods)
+        return load_pods(self.pods, stages=STAGES)
 
     def namespaces(self) -> list[str]:
         """The namespaces of all shapes, sorted. Raises InvalidRecipeError."""

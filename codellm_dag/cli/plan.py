@@ -79,7 +79,7 @@ def _plans(here: Session, stages: list[str], pods: str, image: str) -> list[_Pla
         if stage not in registry.STAGES:
             allowed = ", ".join(registry.STAGES)
             raise InvalidRequestError(f"there is no stage {stage!r}; allowed: {allowed}")
-    shapes = load_pods(pods, image=image)
+    shapes = load_pods(pods, image, registry.STAGES)
     found = []
     for stage in stages:
         group = pod_group(

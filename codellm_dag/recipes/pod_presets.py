@@ -13,7 +13,7 @@ A shape without ``image`` takes CODELLM_IMAGE.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,11 +48,12 @@ def pod_preset_names() -> list[str]:
     return sorted(path.stem for path in _FOLDER.glob("*.yaml"))
 
 
-def load_pods(choice: str = "", image: str = "") -> Pods:
+def load_pods(choice: str = "", image: str = "", stages: Collection[str] = ()) -> Pods:
     """The shapes that `choice` names (a preset or a YAML file); empty: CODELLM_PODS, or ``cpu``.
 
-    `image` is for shapes without one; empty: CODELLM_IMAGE. Raises InvalidRecipeError for a preset, file,
-    field or value that is not allowed, and for a shape without an image.
+    `image` is for shapes without one; empty: CODELLM_IMAGE. A file may tell the shape of `stages` and of no
+    others; empty: of any. Raises InvalidRecipeError for a preset, file, stage, field or value that is not
+    allowed, and for a shape without an image.
     """
     path, values = _read(choice or os.environ.get(PODS_VARIABLE) or DEFAULT_PODS)
     image = image or os.environ.get(IMAGE_VARIABLE, "")
@@ -61,6 +62,10 @@ def load_pods(choice: str = "", image: str = "") -> Pods:
     shapes = {}
     for stage, entry in values.items():
         where = f"{path.name}: {stage}"
+        if stages and stage not in (_DEFAULT, *stages):
+            raise InvalidRecipeError(
+                f"{where}: there is no such stage; allowed: default, {', '.join(stages)}"
+            )
         if isinstance(entry, str):
             entry = {_EXTENDS: entry}
         if not isinstance(entry, dict):

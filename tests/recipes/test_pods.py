@@ -149,6 +149,15 @@ def test_bad_files_are_named(name, tmp_path):
         load_pods(str(tmp_path / "bad.yaml"))
 
 
+def test_a_misspelt_stage_is_named(tmp_path):
+    (tmp_path / "pods.yaml").write_text("default: cpu\nmixtur: gpu-1\n")
+    with pytest.raises(
+        InvalidRecipeError, match=r"pods\.yaml: mixtur: there is no such stage; .*mixture, sft"
+    ):
+        load_pods(str(tmp_path / "pods.yaml"), stages=("mixture", "sft"))
+    load_pods(str(tmp_path / "pods.yaml"), stages=("mixtur",))
+
+
 def test_an_image_is_needed(monkeypatch):
     monkeypatch.delenv("CODELLM_IMAGE")
     with pytest.raises(

@@ -12,10 +12,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from codellm_dag.problems.microbench.family import draw, to_problem
 from codellm_dag.problems.programs import user_message
 from codellm_dag.problems.schema import Problem
-from codellm_dag.problems.split import check_disjoint, read_split
+from codellm_dag.problems.training_half import training_problems
 from codellm_dag.recipes.problems import SftDataRecipe
 from codellm_dag.stages.protocol import Inputs, Report
 
@@ -34,32 +33,13 @@ SCHEMA = pa.schema(
 def run(recipe: SftDataRecipe, inputs: Inputs, out: Path, report: Report) -> None:
     """Write the examples. Needs slot ``benchmark/microbench``; compares with every benchmark given.
 
-    Metrics: examples, templates, compared_with (benchmark problems). Raises MissingBenchmarkError,
-    ContaminationError.
+    Metrics: examples, and those of `training_problems`, which also names the errors.
     """
-    benchmarks = inputs.many("benchmark")
-    split = read_split(benchmarks)
-    drawn = draw(
-        split,
-        "train",
-        recipe.steps.weights(),
-        recipe.examples,
-        recipe.seed,
-        tests=0,
-        on_progress=lambda done, total: report.progress(done, total, "examples"),
+    problems = training_problems(
+        inputs, report, name="sft", count=recipe.examples, steps=recipe.steps, seed=recipe.seed, tests=0
     )
-    width = len(str(len(drawn)))
-    problems = [
-        to_problem(rendered, tests, f"sft/{number:0{width}}", "train")
-        for number, (rendered, tests) in enumerate(drawn)
-    ]
-    compared = check_disjoint(problems, benchmarks)
     pq.write_table(to_table(problems), out / FILE, compression="zstd")
-    report.metric(
-        examples=len(problems),
-        templates=len({problem.template for problem in problems}),
-        compared_with=compared,
-    )
+    report.metric(examples=len(problems))
     sample = problems[:5]
     report.table("examples", [{"prompt": p.prompt, "answer": p.reference} for p in sample])
 

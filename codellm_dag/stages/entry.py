@@ -83,7 +83,9 @@ def _stage_process(request: StageRequest, group: WorkerGroup, pod: Pod | None) -
     os.environ.update(thread_variables(request.runtime))  # before libraries are loaded, which read them once
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS cannot repeat itself
-    around = Surroundings(StopSignal(), group, pod.wait_until_ready if pod else list)
+    around = Surroundings(StopSignal(), group)
+    if pod is not None:
+        around = Surroundings(StopSignal(), group, pod.wait_until_ready)
     request = pod.request if pod else request
     if group.rank:
         return 0 if run_worker(request, around) else 1

@@ -116,6 +116,10 @@ class Board:
             except RuntimeError:
                 return
 
+    def has_ended(self) -> bool:
+        """Whether rank 0 has told how the stage ended."""
+        return self._store.check([_ENDED])
+
     def wait_for_end(self) -> bool:
         """Wait until rank 0 has told; False if it has gone without."""
         try:

@@ -7,7 +7,7 @@ the last checkpoint goes first, then how the process ended (``<messages>.exit.js
 message: who reads that may start another attempt at once.
 
 In a group the watcher of rank 0 does all this, and the first watcher on each other node fetches resume_dir.
-A watcher whose rank is killed leaves word for rank 0's on the same node.
+A watcher whose rank is killed leaves word for rank 0's in ``<messages>.ranks/``.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ import shutil
 import signal
 import threading
 import time
+from collections.abc import Callable
 
 from codellm_dag.stages.group import WorkerGroup
 from codellm_dag.stages.messages import StoreWriter, custom_message
 from codellm_dag.stages.mirror import Mirror
+from codellm_dag.stages.protocol import Stopped
 from codellm_dag.stages.relay import HEARTBEAT, Relay
 from codellm_dag.stages.request import StageRequest
 from codellm_dag.stages.supervision import Usage
@@ -30,7 +32,8 @@ from codellm_dag.store.store import Store
 _PATIENCE = 60.0  # seconds in which a store that fails is asked again at the end
 _FETCH_PATIENCE = 300.0  # and at the start
 _READY = "ready.json"
-_KILLED = "killed-"
+_ASKED = (None, signal.SIGTERM, signal.SIGINT)
+"""No signal, or one that asked the process to end, as the rest of a group is when one rank has failed."""
 
 
 class Pod:
@@ -39,6 +42,7 @@ class Pod:
     def __init__(self, request: StageRequest, group: WorkerGroup, heartbeat: float = HEARTBEAT) -> None:
         self._backend = Store(request.store or "").backend
         self._messages = request.messages
+        self._ranks = f"{request.messages}.ranks"  # how killed ranks ended
         self._group = group
         self._folder = group.node_folder(f"{request.messages}/{request.attempt}")
         self._ready = self._folder / _READY
@@ -57,12 +61,14 @@ class Pod:
             update={"messages": str(self._folder / "messages.jsonl"), "resume_dir": str(resume_dir)}
         )
 
-    def wait_until_ready(self) -> list[str]:
+    def wait_until_ready(self, is_over: Callable[[], bool]) -> list[str]:
         """In the stage's process: wait until resume_dir is filled; lines about what was found.
 
-        Raises StoreError if the store could not be read.
+        Raises StoreError if the store could not be read, Stopped if the stage `is_over` meanwhile.
         """
         while not self._ready.exists():
+            if is_over():  # then the folder may be gone already
+                raise Stopped("the stage ended before this rank began")
             time.sleep(0.05)
         found = json.loads(self._ready.read_text())
         if found["error"]:
@@ -81,22 +87,21 @@ class Pod:
         if self._relay is not None:
             self._save_last(usage)
             self._backend.put(f"{self._messages}.exit.json", usage.to_json())
-            self._relay.finish(_PATIENCE, self._killed_neighbour() if usage.exit_code else b"")
-        elif usage.signal is not None:
-            (self._folder / f"{_KILLED}{self._group.rank}").write_bytes(usage.to_json())
+            self._relay.finish(_PATIENCE, self._killed_rank() if usage.exit_code else b"")
+        elif usage.signal not in _ASKED:
+            self._backend.put(f"{self._ranks}/{self._group.rank}.json", usage.to_json())
         if self._group.local_rank == 0:
             shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _killed_neighbour(self) -> bytes:
-        """Why the group failed, if a rank on this node was killed and could not say so itself."""
-        for path in sorted(self._folder.glob(f"{_KILLED}*")):
-            ended = json.loads(path.read_bytes())
-            if ended["signal"] not in (signal.SIGTERM, signal.SIGINT):  # these ask the rest of a group to end
-                rank, memory = path.name.removeprefix(_KILLED), ended["out_of_memory"]
-                cause = f"rank {rank} was ended by signal {ended['signal']}{', for want of memory' * memory}"
-                return custom_message(
-                    {"event": "failed", "label": "oom" if memory else "infra", "error": cause}
-                )
+    def _killed_rank(self) -> bytes:
+        """Why the group failed, if another rank was killed and could not say so itself."""
+        if self._group.size > 1:
+            for name in self._backend.children(self._ranks):
+                ended = json.loads(self._backend.read(f"{self._ranks}/{name}"))
+                error = f"rank {name.removesuffix('.json')} was ended by signal {ended['signal']}"
+                if ended["out_of_memory"]:
+                    return _failed("oom", f"{error}, for want of memory")
+                return _failed("infra", error)
         return b""
 
     def _save_last(self, usage: Usage) -> None:
@@ -113,15 +118,16 @@ class Pod:
     def _fetch(self) -> None:
         """Fill resume_dir, begin to copy it back, and say that the stage may begin."""
         found: dict[str, object] = {"error": "", "lines": []}
-        if self._resume is not None:
-            try:
+        try:
+            if self._group.rank == 0 and self._group.size > 1:
+                self._backend.delete(self._ranks)  # of an earlier start of this pod
+            if self._resume is not None:
                 found["lines"] = self._fetch_patiently(self._resume)
-            except (StoreError, OSError, ValueError) as failure:
-                found["error"] = f"what there is to resume from could not be read: {failure}"
-            else:
                 if self._group.rank == 0:
                     self._resume.start()
                     self._fetched.set()
+        except (StoreError, OSError, ValueError) as failure:
+            found["error"] = f"what there is to resume from could not be read: {failure}"
         part = self._ready.with_suffix(".part")
         part.write_text(json.dumps(found))
         part.rename(self._ready)
@@ -139,3 +145,7 @@ class Pod:
     def _saved(self, entries: list[str]) -> None:
         if self._relay is not None:
             self._relay.say(event="saved", at=time.time(), entries=entries)
+
+
+def _failed(label: str, error: str) -> bytes:
+    return custom_message({"event": "failed", "label": label, "error": error})

@@ -42,7 +42,7 @@ class Surroundings:
 
     stop_requested: Callable[[], bool] = lambda: False
     group: WorkerGroup = ALONE
-    wait_until_ready: Callable[[], list[str]] = list
+    wait_until_ready: Callable[[Callable[[], bool]], list[str]] = lambda _: []
 
 
 IN_THIS_PROCESS = Surroundings()
@@ -105,7 +105,7 @@ def _run(request: StageRequest, session: PipesContext, around: Surroundings) -> 
         out.mkdir(parents=True, exist_ok=True)
         resume_dir.mkdir(parents=True, exist_ok=True)
         report = StageReport(session, request.runtime, resume_dir, stop_requested=around.stop_requested)
-        for line in around.wait_until_ready():
+        for line in around.wait_until_ready(lambda: False):
             report.log(line)
         try:
             call_stage(request, out, report)

@@ -22,9 +22,9 @@ def run_worker(request: StageRequest, around: Surroundings) -> bool:
     """Take part in the stage if it is distributed, then wait for rank 0; False if this rank failed."""
     board = Board(around.group)
     try:
-        _take_part(request, around)
+        _take_part(request, around, board)
     except Stopped:
-        pass  # so does rank 0, which tells
+        pass  # as rank 0 has, which tells
     except BaseException as error:
         traceback.print_exc()
         board.tell(error)
@@ -32,11 +32,11 @@ def run_worker(request: StageRequest, around: Surroundings) -> bool:
     return board.wait_for_end()
 
 
-def _take_part(request: StageRequest, around: Surroundings) -> None:
+def _take_part(request: StageRequest, around: Surroundings, board: Board) -> None:
     prepare(request)
     if not is_distributed(request):
         return
-    around.wait_until_ready()
+    around.wait_until_ready(board.has_ended)
     session = open_session(CallChannel(lambda _: None))
     with tempfile.TemporaryDirectory(prefix="codellm-") as scratch:
         out, resume_dir = Path(scratch, "out"), Path(request.resume_dir or Path(scratch, "resume"))

@@ -11,6 +11,9 @@ import pytest
 from codellm_dag.recipes.pods import PodShape
 from codellm_dag.recipes.runtime import Runtime
 from codellm_dag.stages import entry
+from codellm_dag.stages.group import WorkerGroup
+from codellm_dag.stages.pod import Pod
+from codellm_dag.stages.protocol import Stopped
 from codellm_dag.store import Store
 from tests.support.pods import events_of, logs, messages_of, outputs_of, pod, pod_request, told, wait_for
 from tests.support.stores import own_cache, s3_endpoint, s3_url, store
@@ -76,6 +79,14 @@ def test_an_index_that_cannot_be_read_fails_the_attempt_before_the_stage_begins(
     assert failed["label"] == "infra"
     assert "what there is to resume from could not be read" in failed["error"]
     assert not any(line.startswith("begins") for line in logs(request))
+
+
+def test_a_rank_that_comes_too_late_does_not_wait(tmp_path: Path) -> None:
+    request = pod_request(Store(tmp_path / "store"), WORDS, TinyRecipe(), {})
+    late = Pod(request, WorkerGroup(rank=1, size=2, local_rank=1))
+    looks = iter([False, False, True])
+    with pytest.raises(Stopped, match="the stage ended before this rank began"):
+        late.wait_until_ready(lambda: next(looks))
 
 
 def test_the_grace_is_the_pods_less_the_time_for_the_upload(tmp_path: Path) -> None:

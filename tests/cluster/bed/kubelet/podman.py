@@ -18,9 +18,9 @@ from typing import Any
 from tests.cluster.bed.kubelet import containers, pod_status
 from tests.cluster.bed.kubelet.engine import IMAGE, Podman
 from tests.cluster.bed.kubelet.kernel_log import killed_for_memory
-from tests.cluster.bed.kubelet.process import fill_volume
+from tests.cluster.bed.kubelet.process import fill_volume, has_service
 from tests.cluster.bed.kubelet.worker import Stopped, Worker
-from tests.cluster.bed.resources import SERVICES, Object
+from tests.cluster.bed.resources import Object
 from tests.cluster.bed.storage import Storage
 
 _ROOT = Path(__file__).resolve().parents[4]
@@ -65,7 +65,8 @@ class PodmanRuntime:
 
     def _play(self, worker: Worker, storage: Storage) -> list[_Container]:
         pod = worker.pod
-        manifest = self.manifest(storage, pod, self.engine.folder / "pods" / worker.uid)
+        named = has_service(storage, worker)
+        manifest = self.manifest(storage, pod, self.engine.folder / "pods" / worker.uid, named)
         hostname = manifest["spec"]["hostname"]
         self.engine("pod", "rm", "--force", "--time", "0", worker.key[1], check=False)
         self.engine(
@@ -76,7 +77,7 @@ class PodmanRuntime:
         worker.address = self.engine.address(hostname)
         return [_Container(self.engine, worker, container) for container in pod["spec"]["containers"]]
 
-    def manifest(self, storage: Storage, pod: Object, folder: Path) -> Object:
+    def manifest(self, storage: Storage, pod: Object, folder: Path, named: bool) -> Object:
         """What podman is given: variables worked out, one image, volumes as folders, hosts by name."""
         spec = pod["spec"]
         hostname = spec.get("hostname") or pod["metadata"]["name"]
@@ -96,7 +97,7 @@ class PodmanRuntime:
             "spec": {
                 "hostname": hostname,
                 "restartPolicy": "Never",
-                "hostAliases": self._hosts(storage, pod, hostname),
+                "hostAliases": self._hosts(pod, hostname) if named else [],
                 "securityContext": spec.get("securityContext", {}),
                 "volumes": [
                     *system,
@@ -106,10 +107,8 @@ class PodmanRuntime:
             },
         }
 
-    def _hosts(self, storage: Storage, pod: Object, hostname: str) -> list[Object]:
-        service, namespace = pod["spec"].get("subdomain"), pod["metadata"]["namespace"]
-        if not service or storage.get(SERVICES, (namespace, service)) is None:
-            return []
+    def _hosts(self, pod: Object, hostname: str) -> list[Object]:
+        service, namespace = pod["spec"]["subdomain"], pod["metadata"]["namespace"]
         stem = hostname.rpartition("-")[0]
         names = [f"{stem}-{index}" for index in range(16)] if stem else [hostname]
         suffixes = (service, f"{service}.{namespace}.svc.cluster.local")

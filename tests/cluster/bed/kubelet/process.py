@@ -94,9 +94,10 @@ class ProcessRuntime:
         system = {name: os.environ[name] for name in _SYSTEM if name in os.environ}
         hostname = pod["spec"].get("hostname") or pod["metadata"]["name"]
         variables = {**system, "PATH": path, **self._environment, "HOSTNAME": hostname}
-        place = {name: self._translate(value, mounts, pod) for name, value in own.items()}
+        names = self._names(worker, pod)
+        place = {name: self._translate(value, mounts, names) for name, value in own.items()}
         folder = self._folder / worker.uid
-        return [self._translate(word, mounts, pod) for word in words], {**variables, **place}, folder
+        return [self._translate(word, mounts, names) for word in words], {**variables, **place}, folder
 
     def _mounts(self, worker: Worker, pod: Object, container: Object) -> dict[str, str]:
         """Mount path → folder, the longest path first."""
@@ -115,22 +116,41 @@ class ProcessRuntime:
                 found[mount["mountPath"]] = str(place / mount.get("subPath", ""))
         return dict(sorted(found.items(), key=lambda item: -len(item[0])))
 
-    def _translate(self, text: str, mounts: Mapping[str, str], pod: Object) -> str:
+    def _names(self, worker: Worker, pod: Object) -> str:
+        """A pattern of the names that the pods of the group have; empty if no Service gives them any."""
+        if not has_service(self._storage, worker):
+            return ""
+        domain = rf"(\.{pod['metadata']['namespace']}(\.svc(\.cluster\.local)?)?)?"
+        return rf"[a-z0-9-]+\.{re.escape(pod['spec']['subdomain'])}{domain}"
+
+    def _translate(self, text: str, mounts: Mapping[str, str], names: str) -> str:
         for path, place in mounts.items():
             if text == path or text.startswith(path.rstrip("/") + "/"):
                 text = place + text[len(path) :]
                 break
-        service = pod["spec"].get("subdomain")
-        if service and self._storage.get(SERVICES, (pod["metadata"]["namespace"], service)) is not None:
-            domain = rf"(\.{pod['metadata']['namespace']}(\.svc(\.cluster\.local)?)?)?"
-            names = rf"[a-z0-9-]+\.{re.escape(service)}{domain}"
-            text = re.sub(rf"(?<![\w.-]){names}(?![\w.-])", "127.0.0.1", text)
-        return text
+        return re.sub(rf"(?<![\w.-]){names}(?![\w.-])", "127.0.0.1", text) if names else text
 
     @property
     def restart_seconds(self) -> float:
         """The pause before a container is started again (the real one: 10, doubling)."""
         return self._restart_seconds
+
+
+def has_service(storage: Storage, worker: Worker, seconds: float = 2.0) -> bool:
+    """Whether the Service that the pod's subdomain names is there, or comes in a moment.
+
+    Names are given once, at the start, where a cluster's DNS would go on answering.
+    """
+    pod = worker.pod
+    service = pod["spec"].get("subdomain")
+    if not service:
+        return False
+    deadline = time.monotonic() + seconds
+    while storage.get(SERVICES, (pod["metadata"]["namespace"], service)) is None:
+        if time.monotonic() > deadline:
+            return False
+        worker.sleep(0.02)
+    return True
 
 
 def fill_volume(storage: Storage, pod: Object, volume: Object, place: Path) -> None:

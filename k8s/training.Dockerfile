@@ -20,7 +20,8 @@ COPY resources resources
 # a pod asks no package index for anything.
 RUN pip install -c constraints.txt . \
     && if [ -n "$FRAMEWORKS" ]; then \
-         DS_BUILD_OPS=0 pip install --no-build-isolation -c constraints.txt $FRAMEWORKS; \
+         pip install wheel==0.48.0 \
+         && DS_BUILD_OPS=0 pip install --no-build-isolation -c constraints.txt $FRAMEWORKS; \
        fi \
     && python -m codellm_dag.corpora.fetch --into /opt/codellm-dag/packages
 

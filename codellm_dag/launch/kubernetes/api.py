@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import random
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+from urllib.parse import urlencode
 
 import urllib3
 from kubernetes import client, config
-from kubernetes.client.exceptions import ApiException
 from kubernetes.config.config_exception import ConfigException
 from urllib3.exceptions import HTTPError
 
@@ -83,8 +84,9 @@ class Api:
         Raises InvalidRequestError if there is neither.
         """
         settings = client.Configuration()
+        chosen = kubeconfig or os.environ.get("KUBECONFIG")  # the client looks at it once, at its import
         try:
-            config.load_kube_config(kubeconfig or None, context or None, settings)
+            config.load_kube_config(chosen or None, context or None, settings)
         except ConfigException as first:
             if kubeconfig or context:
                 raise InvalidRequestError(f"no connection to Kubernetes: {first}") from first
@@ -221,23 +223,35 @@ class Api:
         query: Mapping[str, str] | None,
         body: Object | None,
         timeout: float | tuple[float, float],
-    ) -> urllib3.HTTPResponse:
-        """One request. Raises BrokenError, ApiError, or what a broken connection raises."""
+    ) -> urllib3.BaseHTTPResponse:
+        """One request, with the client's connections and credentials only: its own methods differ by version.
+
+        Raises BrokenError, ApiError, or what a broken connection raises.
+        """
         with self._lock:
             self.calls[method] = self.calls.get(method, 0) + 1
-        serialized = self._client.param_serialize(
-            method=method,
-            resource_path=path,
-            query_params=list((query or {}).items()),
-            header_params={"Accept": "application/json", "Content-Type": "application/json"},
-            body=body,
-            auth_settings=["BearerToken"],
+        settings = self._client.configuration
+        headers = {
+            "Accept": "application/json",
+            "Content-Type": "application/json",
+            "User-Agent": "codellm-dag",
+        }
+        bearer = settings.auth_settings().get("BearerToken")  # it renews a token that ran out
+        if bearer:
+            headers[bearer["key"]] = bearer["value"] or ""
+        connect, read = timeout if isinstance(timeout, tuple) else (timeout, timeout)
+        answer = self._client.rest_client.pool_manager.request(
+            method,
+            f"{self.host}{path}" + (f"?{urlencode(query)}" if query else ""),
+            body=None if body is None else json.dumps(body),
+            headers=headers,
+            timeout=urllib3.Timeout(connect=connect, read=read),
+            preload_content=False,
         )
-        answer = self._client.call_api(*serialized, _request_timeout=timeout)
         if 200 <= answer.status <= 299:
-            return answer.response
-        data = answer.response.data
-        answer.response.release_conn()
+            return answer
+        data = answer.data
+        answer.release_conn()
         error = _api_error(answer.status, _parsed(data))
         if answer.status == 429 or answer.status >= 500:
             raise BrokenError(str(error), _seconds(answer.headers.get("Retry-After")))
@@ -247,7 +261,7 @@ class Api:
 class Stream:
     """A watch's events as they come. `close` may be called from another thread."""
 
-    def __init__(self, response: urllib3.HTTPResponse) -> None:
+    def __init__(self, response: urllib3.BaseHTTPResponse) -> None:
         self._response = response
 
     def __iter__(self) -> Iterator[Object]:
@@ -278,11 +292,9 @@ def _broken() -> Iterator[None]:
         yield
     except (HTTPError, OSError, ValueError) as error:
         raise BrokenError(f"{type(error).__name__}: {error}") from error
-    except ApiException as error:  # the client's own name for a failed TLS handshake
-        raise BrokenError(str(error.reason)) from error
 
 
-def _lines(response: urllib3.HTTPResponse) -> Iterator[bytes]:
+def _lines(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
     buffer = b""
     for chunk in response.stream(amt=None, decode_content=False):
         buffer += chunk

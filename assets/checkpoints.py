@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dagster as dg
+
 from assets.partitions import TRIALS
 from assets.stage_asset import GPU_POOL, Inputs, many, stage_asset
 from codellm_dag.store import Artifact
@@ -35,6 +37,7 @@ def sft_data(benchmark_problems: Artifacts) -> Inputs:
     kinds=_MODEL_KINDS,
     partitions=TRIALS,
     model="sft",
+    mappings={"token_shards": dg.AllPartitionMapping()},
     verify=True,
     pool=GPU_POOL,
 )

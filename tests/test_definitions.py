@@ -110,3 +110,8 @@ def test_stages_that_need_gpus_share_a_pool_in_the_graph_and_in_jobs():
     (lifecycle,) = [job for job in defs.jobs or [] if job.name == "lifecycle"]
     assert isinstance(lifecycle, dg.JobDefinition)
     assert {node.name for node in lifecycle.all_node_defs if getattr(node, "pool", None) == "gpu"} == wanted
+
+
+def test_partitions_of_assets_map_to_partitions_of_their_inputs():
+    """Dagster's own check, as `dagster definitions validate` makes it."""
+    defs.resolve_asset_graph().validate_partitions()

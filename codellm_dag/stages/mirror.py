@@ -84,6 +84,7 @@ class Mirror:
         self._index = Index()
         self._known: bytes | None = None  # the bytes of the index in the store
         self._copied: dict[str, Signature] = {}
+        self.superseded = False  # whether a later attempt was seen to have taken the folder over
         self._uploads = 0
         self._hurry = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="mirror", daemon=True)
@@ -108,25 +109,25 @@ class Mirror:
         """Copy what becomes complete from now on."""
         self._thread.start()
 
-    def finish(self, patience: float) -> None:
-        """Copy what is complete now; an older copy under way is given up. Errors are borne `patience` s."""
+    def finish(self, patience: float, keep: bool = True) -> None:
+        """End; with `keep` copy first what is complete now. An older copy under way is given up.
+
+        Errors are borne for `patience` seconds. `superseded` is true to the store afterwards.
+        """
         self._hurry.set()
         self._thread.join()
         deadline = time.monotonic() + patience
-        while True:
+        while not self.superseded:
             try:
-                return self._copy()
+                self._check()
+                return self._copy() if keep else None
             except Superseded:
-                return None
+                self.superseded = True
             except (StoreError, OSError):
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(_LOOK)
-
-    def abandon(self) -> None:
-        """End without a last copy: the stage's result is complete, its partial work is of no use."""
-        self._hurry.set()
-        self._thread.join()
+        return None
 
     def _loop(self) -> None:
         pause = _LOOK
@@ -135,6 +136,7 @@ class Mirror:
                 self._copy()
                 pause = _LOOK
             except Superseded:
+                self.superseded = True
                 print(
                     "checkpoints are no longer copied to the store: a later attempt has taken over",
                     flush=True,
@@ -143,6 +145,15 @@ class Mirror:
             except (StoreError, OSError) as error:
                 pause = min(2 * pause, 30.0)
                 print(f"checkpoints wait for the store: {error}", flush=True)
+
+    def _check(self) -> None:
+        """Raise Superseded if the index is not as this attempt left it."""
+        try:
+            there = self._backend.read(f"{self._prefix}/{_INDEX}")
+        except FileNotFoundError:
+            there = None
+        if there != self._known:
+            raise Superseded
 
     def _copy(self) -> None:
         """Bring the store up to date with resume_dir, if that holds something new."""

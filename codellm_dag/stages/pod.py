@@ -4,7 +4,8 @@ The stage itself sees folders of this machine only. Its messages go to a file, f
 (`relay.py`); its resume_dir is filled from the store before it begins and copied back while it runs
 (`mirror.py`). After each copy comes an event ``{"event": "saved", "at": …, "entries": [names]}``. At the end
 the last checkpoint goes first, then how the process ended (``<messages>.exit.json``), then the closing
-message: who reads that may start another attempt at once.
+message: who reads that may start another attempt at once. A pod that finds its work taken over, since it was
+thought dead, says no more.
 
 In a group the watcher of rank 0 does all this, and the first watcher on each other node fetches resume_dir.
 A watcher whose rank is killed leaves word for rank 0's in ``<messages>.ranks/``.
@@ -86,8 +87,12 @@ class Pod:
         """Bring the last checkpoint, the process' end and the last messages to the store."""
         if self._relay is not None:
             self._save_last(usage)
-            self._backend.put(f"{self._messages}.exit.json", usage.to_json())
-            self._relay.finish(_PATIENCE, self._killed_rank() if usage.exit_code else b"")
+            if self._resume is not None and self._resume.superseded:
+                print("the end is not told: a later attempt has taken over", flush=True)
+                self._relay.stop()
+            else:
+                self._backend.put(f"{self._messages}.exit.json", usage.to_json())
+                self._relay.finish(_PATIENCE, self._killed_rank() if usage.exit_code else b"")
         elif usage.signal not in _ASKED:
             self._backend.put(f"{self._ranks}/{self._group.rank}.json", usage.to_json())
         if self._group.local_rank == 0:
@@ -105,13 +110,11 @@ class Pod:
         return b""
 
     def _save_last(self, usage: Usage) -> None:
+        """Copy the last checkpoint, unless the result is complete and partial work of no use any more."""
         if self._resume is None or not self._fetched.is_set():
             return
-        if usage.exit_code == 0:
-            self._resume.abandon()
-            return
         try:
-            self._resume.finish(_PATIENCE)
+            self._resume.finish(_PATIENCE, keep=usage.exit_code != 0)
         except (StoreError, OSError) as error:
             print(f"the last checkpoint could not be copied to the store: {error}", flush=True)
 

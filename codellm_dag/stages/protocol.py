@@ -31,8 +31,8 @@ def is_complete(name: str) -> bool:
 
     An entry is a file or a folder with all below it. It is complete unless its name begins with a dot or ends
     in ``UNFINISHED``. A stage writes it under such a name, gives it its own by a rename, and never changes it
-    afterwards; it may remove it, or put another in its place by a rename. Whoever copies the folder relies
-    on that.
+    afterwards. It may put another in its place by a rename, or remove it: a folder by a rename too, to an
+    unfinished name, before its files go. Whoever copies the folder relies on that.
     """
     return not name.startswith(".") and not name.endswith(UNFINISHED)
 

@@ -57,8 +57,7 @@ class Relay:
 
         `last_word` is an event of the watcher's own that comes after all the stage said but its closing line.
         """
-        self._over.set()
-        self._thread.join()
+        self.stop()
         self._last_word = last_word
         deadline = time.monotonic() + patience
         while True:
@@ -68,6 +67,11 @@ class Relay:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(_LOOK)
+
+    def stop(self) -> None:
+        """Carry no more."""
+        self._over.set()
+        self._thread.join()
 
     def _loop(self) -> None:
         pause = _LOOK

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -64,12 +65,15 @@ class ResumeFolder:
         (written / _IDENTITY).write_text(self.identity, encoding="utf-8")
         for path in [*written.iterdir(), written]:
             _sync(path)
-        shutil.rmtree(final, ignore_errors=True)
+        if final.exists():
+            _retire(final)
         written.rename(final)
         _sync(self.folder)
         for path in self._checkpoints():
             if path != final:
-                shutil.rmtree(path, ignore_errors=True)
+                _retire(path)
+        for path in self.folder.glob(f"*{UNFINISHED}"):
+            shutil.rmtree(path, ignore_errors=True)
 
     def _checkpoints(self) -> list[Path]:
         if not self.folder.is_dir():
@@ -80,6 +84,11 @@ class ResumeFolder:
     def _identity_of(self, path: Path) -> str:
         file = path / _IDENTITY
         return file.read_text(encoding="utf-8") if file.is_file() else ""
+
+
+def _retire(path: Path) -> None:
+    """Take a checkpoint's name away, before its files go: nobody may take what is left for a whole one."""
+    path.rename(path.with_name(f"{path.name}-{uuid.uuid4().hex[:8]}{UNFINISHED}"))
 
 
 def _sync(path: Path) -> None:

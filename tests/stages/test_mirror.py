@@ -37,7 +37,8 @@ def save(resume_dir: Path, number: int) -> None:
     part.rename(resume_dir / f"checkpoint-{number}")
     old = resume_dir / f"checkpoint-{number - 1}"
     if old.exists():
-        shutil.rmtree(old)
+        gone = old.rename(resume_dir / "old.partial")
+        shutil.rmtree(gone)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -104,6 +105,10 @@ def test_an_attempt_that_was_thought_dead_cannot_spoil_the_copy(store: Store, tm
     save(new_dir, 2)
     new._copy()
     assert store.backend.children(PREFIX) == ["2-1", "index.json"], "what the old one left is gone"
+    for mirror, superseded in ((old, True), (new, False)):
+        mirror.start()
+        mirror.finish(1.0, keep=False)
+        assert mirror.superseded is superseded
 
 
 @pytest.mark.parametrize("harm", ["missing", "changed"])

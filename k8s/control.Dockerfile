@@ -14,6 +14,10 @@ FROM python:3.11-slim-bookworm AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
+# The standard library is a source of the corpora: both images must have the very same Python.
+COPY --from=training /opt/codellm-dag/python /tmp/python
+RUN python -VV > /tmp/here && cmp /tmp/python /tmp/here \
+    || { echo "The training image has another Python; build both from the same base image."; exit 1; }
 WORKDIR /src
 COPY pyproject.toml constraints.txt README.md ./
 COPY k8s/control-requirements.txt k8s/control-requirements.txt

@@ -23,7 +23,8 @@ RUN pip install -c constraints.txt . \
          pip install wheel==0.48.0 \
          && DS_BUILD_OPS=0 pip install --no-build-isolation -c constraints.txt $FRAMEWORKS; \
        fi \
-    && python -m codellm_dag.corpora.fetch --into /opt/codellm-dag/packages
+    && python -m codellm_dag.corpora.fetch --into /opt/codellm-dag/packages \
+    && python -VV > /opt/codellm-dag/python
 
 FROM python:3.11-slim-bookworm
 

@@ -16,8 +16,10 @@ RUN python -m venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH
 # The standard library is a source of the corpora: both images must have the very same Python.
 COPY --from=training /opt/codellm-dag/python /tmp/python
-RUN python -VV > /tmp/here && cmp /tmp/python /tmp/here \
-    || { echo "The training image has another Python; build both from the same base image."; exit 1; }
+RUN python -VV > /tmp/here; \
+    if ! cmp /tmp/python /tmp/here; then \
+      echo "The training image has another Python; build both from the same base image."; exit 1; \
+    fi
 WORKDIR /src
 COPY pyproject.toml constraints.txt README.md ./
 COPY k8s/control-requirements.txt k8s/control-requirements.txt

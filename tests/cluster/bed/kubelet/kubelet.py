@@ -133,13 +133,14 @@ class Kubelet:
         condition = disruption("TerminationByKubelet", message)
         self.worker(key).stop(Ending("Terminated", message, condition, grace))
 
-    def lose_node(self, key: Key, tolerated: float = 0.0) -> None:
+    def lose_node(self, key: Key, tolerated: float = 0.0, *, running: bool = False) -> None:
         """The pod's node is cut off: not ready, and after the tolerated seconds marked for deletion.
 
-        Nobody answers that deletion: the pod stays, until `collect` or a deletion without grace.
+        Nobody answers that deletion: the pod stays, until `collect` or a deletion without grace. Its
+        containers are dead, or with `running` go on unseen until the bed ends.
         """
         worker = self.worker(key)
-        worker.lose()
+        worker.lose(running=running)
         self.storage.update(PODS, key, lambda pod: pod_status.not_ready(pod, "NodeNotReady"))
         self._tell(key, "NodeNotReady", "Node is not ready")
         timer = threading.Timer(tolerated, self._taint, [key])

@@ -97,10 +97,13 @@ class Worker:
         self._ending = self._ending or ending
         self.stopping.set()
 
-    def lose(self) -> None:
-        """The node is cut off: nothing it does is seen any more, deletion is not answered."""
+    def lose(self, *, running: bool = False) -> None:
+        """The node is cut off: nothing it does is seen any more, deletion is not answered.
+
+        With `running` its containers go on, unseen, until the bed ends: what a cluster fears most.
+        """
         self.lost = True
-        if self.kill is not None:
+        if self.kill is not None and not running:
             self.kill(0)
         self.stopping.set()
 

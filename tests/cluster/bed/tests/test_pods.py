@@ -95,6 +95,22 @@ def test_a_lost_node_answers_nothing(bed: Bed, api: Clients) -> None:
     assert bed.objects("pods") == []
 
 
+def test_a_node_that_is_only_cut_off_goes_on_unseen(bed: Bed, api: Clients, tmp_path: Path) -> None:
+    place = tmp_path / "ticks"
+    code = f"import time\nwhile True: open({str(place)!r}, 'a').write('x'); time.sleep(0.02)"
+    api.core.create_namespaced_pod("default", pod("p", *python(code)))
+    bed.wait(place.exists)
+    bed.kubelet.lose_node(("default", "p"), running=True)
+    bed.kubelet.collect(("default", "p"))
+    bed.wait(lambda: not bed.objects("pods"))
+    seen = place.stat().st_size
+    bed.wait(lambda: place.stat().st_size > seen)
+    bed.kubelet.stop()
+    seen = place.stat().st_size
+    time.sleep(0.2)
+    assert place.stat().st_size == seen
+
+
 def test_scripts_by_index_and_attempt(bed: Bed, api: Clients) -> None:
     codes = []
     bed.script("train-*", *steps.BEGIN, steps.call(lambda worker: codes.append(worker.attempt) or 0))

@@ -57,6 +57,7 @@ class Mischief:
             self._preempt,
             self._evict,
             self._lose_node,
+            self._cut_off_node,
             self._kill_orchestrator,
         ]
         deck: list[Callable[[], bool]] = []
@@ -96,12 +97,16 @@ class Mischief:
         return self._to_a_pod(self._bed.kubelet.evict)
 
     def _lose_node(self) -> bool:
-        def lose(key: Key) -> None:
-            self._bed.kubelet.lose_node(key)
-            time.sleep(0.5)
-            self._bed.kubelet.collect(key)
+        return self._to_a_pod(lambda key: self._lose(key, running=False))
 
-        return self._to_a_pod(lose)
+    def _cut_off_node(self) -> bool:
+        """The pod goes on beside the one that takes its place, and both write to the store."""
+        return self._to_a_pod(lambda key: self._lose(key, running=True))
+
+    def _lose(self, key: Key, *, running: bool) -> None:
+        self._bed.kubelet.lose_node(key, running=running)
+        time.sleep(0.5)
+        self._bed.kubelet.collect(key)
 
     def _to_a_pod(self, harm: Callable[[Key], None]) -> bool:
         """Harm a running pod; False if there is none just now."""

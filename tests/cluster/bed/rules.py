@@ -95,6 +95,9 @@ def _pod(spec: Object, at: str) -> Iterator[Cause]:
             if container["name"] in seen:
                 yield f"{place}.name", "FieldValueDuplicate", f'Duplicate value: "{container["name"]}"'
             seen.add(container["name"])
+            if container.get("restartPolicy"):
+                text = "Forbidden: the test cluster does not implement sidecars"
+                yield f"{place}.restartPolicy", "FieldValueForbidden", text
             yield from _container(container, volumes, place)
     if not spec.get("containers"):
         yield f"{at}.containers", "FieldValueRequired", "Required value"
@@ -186,6 +189,9 @@ def _job(job: Object) -> Iterator[Cause]:
             "FieldValueRequired" if pod["restartPolicy"] == "Always" else "FieldValueNotSupported",
             f'Unsupported value: "{pod["restartPolicy"]}": supported values: "OnFailure", "Never"',
         )
+    for field in ("backoffLimitPerIndex", "successPolicy", "managedBy"):
+        if field in spec:
+            yield f"spec.{field}", "FieldValueForbidden", "Forbidden: the test cluster does not implement it"
     yield from _labels(spec["template"].get("metadata", {}).get("labels"), "spec.template.labels")
     yield from _pod(pod, "spec.template.spec")
     yield from _failure_policy(spec, pod)

@@ -97,6 +97,7 @@ REFUSED = [
     (f"{MAIN}.resources", {"requests": {"nvidia.com/gpu": "1"}}, 422, "Limit must be set"),
     (f"{MAIN}.volumeMounts", [{"name": "no", "mountPath": "/x"}], 422, 'Not found: "no"'),
     ("metadata.name", "a" * 62, 422, "must be no more than 63 characters"),
+    ("spec.managedBy", "example.com/other", 422, "the test cluster does not implement it"),
     ("spec.completionMode", "Sorted", 422, 'supported values: "Indexed", "NonIndexed"'),
     (
         "spec.podFailurePolicy",

@@ -93,15 +93,8 @@ def train(model: Any, rows: Rows, plan: Plan, report: Report) -> Trained:
     if len(history) > 1:
         report.metric(processes=", then ".join(map(str, history)))
     arguments = _arguments(plan, report.resume_dir, processes.size)
-    trainer = PackedTrainer(
-        model,
-        OrderedRows(rows, plan.steps * plan.batch.global_rows, plan.seed),
-        plan,
-        folder,
-        arguments,
-        processes,
-        history,
-    )
+    order = OrderedRows(rows, plan.steps * plan.batch.global_rows, plan.seed)
+    trainer = PackedTrainer(model, order, plan, folder, arguments, processes, history)
     reporter = _Reporter(plan, rows, report, processes)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(reporter)

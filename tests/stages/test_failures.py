@@ -15,6 +15,10 @@ class OutOfMemoryError(RuntimeError):
     """Named like PyTorch's."""
 
 
+class DistBackendError(RuntimeError):
+    """Named like PyTorch's."""
+
+
 class Evicted(Exception):
     label = "evicted"
 
@@ -47,6 +51,8 @@ class Ok(Exception):
         (TimeoutError(), "infra"),
         (StoreError("x"), "infra"),
         (OSError(errno.ENOSPC, "No space left on device"), "infra"),
+        (RuntimeError("[gloo/transport/tcp/pair.cc:537] Connection closed by peer [10.0.0.7]:4021"), "infra"),
+        (DistBackendError("watchdog timeout"), "infra"),
         (FileNotFoundError("x"), "error"),
         (ValueError("x"), "error"),
         (KeyboardInterrupt(), "killed"),

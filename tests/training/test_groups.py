@@ -50,6 +50,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory, inputs: Inputs) -> tuple[St
     }
 
 
+@pytest.mark.slow
 def test_losses_are_those_of_one_process(shared, tmp_path: Path) -> None:
     store, slots = shared
     losses = {}
@@ -67,6 +68,7 @@ def test_losses_are_those_of_one_process(shared, tmp_path: Path) -> None:
     assert losses[4] == pytest.approx(losses[1], rel=2e-5)
 
 
+@pytest.mark.slow
 def test_a_group_that_is_evicted_resumes_to_the_bit(shared, tmp_path: Path) -> None:
     store, slots = shared
     recipe = RECIPE.with_changes({"tokens": 100 * 4 * 64})
@@ -95,6 +97,7 @@ def test_a_group_that_is_evicted_resumes_to_the_bit(shared, tmp_path: Path) -> N
     assert digests[0] == digests[1]
 
 
+@pytest.mark.slow
 def test_two_nodes_that_share_nothing_but_the_store(shared, inputs: Inputs, tmp_path: Path) -> None:
     store, slots = shared
     recipe = RECIPE.with_changes({"tokens": 60 * 4 * 64, "seed": 1})

@@ -6,6 +6,8 @@ import signal
 import time
 from pathlib import Path
 
+import pytest
+
 from codellm_dag.recipes.training import PretrainingRecipe
 from codellm_dag.stages.messages import Message
 from codellm_dag.stages.protocol import Inputs
@@ -42,6 +44,7 @@ def closing(messages: list[Message]) -> list[str]:
     return [message["method"] for message in messages if message["method"] in ("opened", "closed")]
 
 
+@pytest.mark.slow
 def test_an_evicted_training_saves_and_goes_on_elsewhere_with_equal_losses(
     inputs: Inputs, tmp_path: Path
 ) -> None:

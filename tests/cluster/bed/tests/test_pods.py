@@ -153,6 +153,21 @@ def test_a_process_sees_what_a_container_would(bed: Bed, api: Clients) -> None:
     assert printed == "s3 1-s3 train ['127.0.0.1:29400', '1', '$(NO)', '$(ONE)']\nFalse\n"
 
 
+def test_names_of_a_service_that_comes_after_its_pods(bed: Bed, api: Clients) -> None:
+    """As a launcher creates it that makes the Job its owner."""
+    command = python("import sys; print(sys.argv[1])")
+    api.batch.create_namespaced_job(
+        "default", job("train", *command, "train-0.train:1", pods={"subdomain": "train"})
+    )
+    bed.wait(lambda: bed.pods("train"))
+    api.core.create_namespaced_service(
+        "default", {"metadata": {"name": "train"}, "spec": {"clusterIP": "None"}}
+    )
+    bed.wait(lambda: bed.get("jobs", "train")["status"].get("succeeded") == 1)
+    name = bed.pods("train")[0]["metadata"]["name"]
+    assert api.core.read_namespaced_pod_log(name, "default") == "127.0.0.1:1\n"
+
+
 SAVES = """
 import os, signal, sys, time
 def save(*_):

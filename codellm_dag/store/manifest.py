@@ -30,7 +30,8 @@ Label = Literal[
     "killed",
     "error",
 ]
-"""How an attempt ended. ``error`` is an exception in the stage's own code; only ``infra`` is retried."""
+"""How an attempt ended. ``error`` is an exception in the stage's own code. Retried are ``infra`` and, of
+remote attempts, ``evicted``."""
 
 
 class _Record(BaseModel):

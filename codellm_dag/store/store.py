@@ -6,6 +6,7 @@ Layout below the store's address::
     artifacts/<stage>/<fingerprint>/manifest.<n>.damaged      a manifest whose files were damaged, replaced
     artifacts/<stage>/<fingerprint>/attempts/<attempt>/…      the files, each attempt under its own name
     refs/  decisions/  ledger/                                see records.py
+    launches/  messages/  resume/                             remote attempts; see launch/remote.py
 
 The first commit of a fingerprint wins; whoever loses gets the winner's artifact. Killing a writer anywhere
 leaves no manifest or a whole one. Not covered: deciding what to compute (`codellm_dag/launch`) and deleting

@@ -1,5 +1,7 @@
 """Store, launcher and DAGSTER_HOME as Dagster sees them."""
 
+import sys
+
 import dagster as dg
 import pytest
 import yaml
@@ -10,7 +12,7 @@ from codellm_dag.store import InvalidStoreURLError
 from resources import build_resources
 from resources.instance import ensure_dagster_home
 from resources.keys import dagster_key, store_key
-from resources.launcher import LauncherResource
+from resources.launcher import LauncherResource, cancel_requested, ctrl_c_cancels
 from resources.store import StoreResource
 
 
@@ -45,6 +47,40 @@ def test_launchers_by_name(monkeypatch):
 def test_a_launcher_that_does_not_exist_is_refused_when_the_run_begins(kind):
     with pytest.raises(ValueError, match=r"allowed for .*CODELLM_LAUNCHER: inline, local, kubernetes"):
         LauncherResource(kind=kind).setup_for_execution(build_init_resource_context())
+
+
+def test_kubernetes_without_its_extra_says_what_to_install(monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("codellm_dag.launch.kubernetes.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "kubernetes", None)
+    with pytest.raises(
+        ValueError, match=r"needs the package 'kubernetes'; .*pip install 'codellm-dag\[kubernetes\]'"
+    ):
+        LauncherResource(kind="kubernetes").setup_for_execution(build_init_resource_context())
+
+
+def test_pods_have_their_own_cpus(monkeypatch):
+    monkeypatch.setenv("CODELLM_IMAGE", "registry.example/stage:1")
+    runtime = LauncherResource(kind="kubernetes", pods="cpu").runtime("tokenizer")
+    assert runtime.kubernetes is not None
+    assert (runtime.threads, runtime.workers, runtime.kubernetes.cpu) == (4, 4, "4")
+
+
+def test_a_run_that_is_cancelled_is_told_from_one_that_is_moved():
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = instance.create_run_for_job(nothing, status=dg.DagsterRunStatus.STARTED)
+        cancelled = cancel_requested(instance, run.run_id)
+        assert not cancelled()
+        with ctrl_c_cancels():
+            assert cancelled()
+        instance.report_run_canceling(run)
+        assert cancelled()
+        assert not cancel_requested(instance, "no such run")()
+
+
+@dg.job
+def nothing() -> None:
+    """A job for runs."""
 
 
 def test_threads_and_workers_are_the_runtime_and_zero_is_its_default():

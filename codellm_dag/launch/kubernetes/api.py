@@ -9,52 +9,36 @@ changes (`watch.py`).
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import random
-import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
 import urllib3
 from kubernetes import client, config
 from kubernetes.config.config_exception import ConfigException
-from urllib3.exceptions import HTTPError
 
 from codellm_dag.launch.errors import InvalidRequestError
+from codellm_dag.launch.kubernetes.answers import (
+    ApiError,
+    BrokenError,
+    Object,
+    Stream,
+    UnreachableError,
+    api_error,
+    broken,
+    parsed,
+    seconds,
+)
 from codellm_dag.launch.kubernetes.kinds import Kind, kind_of
-
-Object = dict[str, Any]
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 30.0
 _CONNECTIONS = 32
 _PAGE = 500
-
-
-class ApiError(RuntimeError):
-    """The API server refused a call, and asking again would not help."""
-
-    def __init__(self, status: int, reason: str, message: str) -> None:
-        super().__init__(f"{status} {reason}: {message}")
-        self.status = status
-        self.reason = reason
-        self.message = message
-
-
-class BrokenError(RuntimeError):
-    """A call failed in a way that passes; `after` are seconds that the server asks to wait."""
-
-    def __init__(self, text: str, after: float = 0.0) -> None:
-        super().__init__(text)
-        self.after = after
-
-
-class UnreachableError(RuntimeError):
-    """The API server gave no answer for as long as we were willing to wait."""
 
 
 class Api:
@@ -165,22 +149,22 @@ class Api:
         return self._call("GET", path, query, None, budget=0).decode("utf-8", "replace")
 
     def watch(
-        self, kind: Kind, namespace: str, version: str, selector: str = "", seconds: int = 300
+        self, kind: Kind, namespace: str, version: str, selector: str = "", lasting: int = 300
     ) -> Stream:
         """Changes after a resource version, until the server or the connection ends the stream.
 
-        The server is asked to end it after `seconds`; a connection silent for longer than that is dead.
+        The server is asked to end it after `lasting` seconds; a connection silent for longer is dead.
         Raises ApiError (410: the version is too old, list again) and BrokenError; never waits.
         """
         query = {
             "watch": "true",
             "allowWatchBookmarks": "true",
             "resourceVersion": version,
-            "timeoutSeconds": str(seconds),
+            "timeoutSeconds": str(lasting),
             **({"labelSelector": selector} if selector else {}),
         }
-        timeout = (self._timeout, seconds + self._timeout)
-        with _broken():
+        timeout = (self._timeout, lasting + self._timeout)
+        with broken():
             return Stream(self._request("GET", kind.path(namespace), query, None, timeout))
 
     def _json(
@@ -201,7 +185,7 @@ class Api:
         began, pause = time.monotonic(), _FIRST_PAUSE
         while True:
             try:
-                with _broken():
+                with broken():
                     response = self._request(method, path, query, body, self._timeout)
                     try:
                         return response.data
@@ -252,70 +236,7 @@ class Api:
             return answer
         data = answer.data
         answer.release_conn()
-        error = _api_error(answer.status, _parsed(data))
+        error = api_error(answer.status, parsed(data))
         if answer.status == 429 or answer.status >= 500:
-            raise BrokenError(str(error), _seconds(answer.headers.get("Retry-After")))
+            raise BrokenError(str(error), seconds(answer.headers.get("Retry-After")))
         raise error
-
-
-class Stream:
-    """A watch's events as they come. `close` may be called from another thread."""
-
-    def __init__(self, response: urllib3.BaseHTTPResponse) -> None:
-        self._response = response
-
-    def __iter__(self) -> Iterator[Object]:
-        try:
-            with _broken():
-                for line in _lines(self._response):
-                    event = json.loads(line)
-                    if event.get("type") == "ERROR":
-                        raise _api_error(int(event["object"].get("code", 500)), event["object"])
-                    yield event
-        finally:
-            self._response.close()
-            self._response.release_conn()
-
-    def close(self) -> None:
-        """End the stream now, even while a thread waits for the next event."""
-        connection = self._response.connection
-        sock = getattr(connection, "sock", None)
-        if sock is not None:
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-
-
-@contextlib.contextmanager
-def _broken() -> Iterator[None]:
-    """Broken connections, time-outs and answers that stop half-way pass."""
-    try:
-        yield
-    except (HTTPError, OSError, ValueError) as error:
-        raise BrokenError(f"{type(error).__name__}: {error}") from error
-
-
-def _lines(response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
-    buffer = b""
-    for chunk in response.stream(amt=None, decode_content=False):
-        buffer += chunk
-        *whole, buffer = buffer.split(b"\n")
-        yield from (line for line in whole if line.strip())
-
-
-def _parsed(data: bytes) -> Object:
-    try:
-        values = json.loads(data)
-    except ValueError:
-        values = None
-    return values if isinstance(values, dict) else {"message": data[:500].decode("utf-8", "replace")}
-
-
-def _api_error(status: int, answer: Object) -> ApiError:
-    return ApiError(status, str(answer.get("reason") or "Error"), str(answer.get("message") or "").strip())
-
-
-def _seconds(header: str | None) -> float:
-    try:
-        return max(0.0, float(header or 0))
-    except ValueError:
-        return 0.0

@@ -9,7 +9,8 @@ from datetime import datetime
 
 from codellm_dag.launch.errors import ContactLostError
 from codellm_dag.launch.kubernetes import logs
-from codellm_dag.launch.kubernetes.api import Api, ApiError, UnreachableError
+from codellm_dag.launch.kubernetes.answers import ApiError, UnreachableError
+from codellm_dag.launch.kubernetes.api import Api
 from codellm_dag.launch.kubernetes.classify import Cause, never_starts, why_failed
 from codellm_dag.launch.kubernetes.deadlines import Stopwatch
 from codellm_dag.launch.kubernetes.group import PodGroup
@@ -24,6 +25,8 @@ from codellm_dag.store.records import now
 
 _LINGER = 30.0
 """Seconds, besides the grace, that pods may take to end once the stage has closed or the Job is ending."""
+_REFUSED = 60.0
+"""Seconds in which a watch may be refused: rights and tokens may be renewed at this moment."""
 
 
 class Follower:
@@ -206,7 +209,8 @@ class Follower:
             return
         since, problem = failing
         refused = isinstance(problem, ApiError) and problem.status in (401, 403)
-        if refused or time.monotonic() - since > self._api.budget:
+        patience = min(self._api.budget, _REFUSED) if refused else self._api.budget
+        if time.monotonic() - since > patience:
             step = "; its ServiceAccount or user needs get, list, watch on jobs and pods" if refused else ""
             raise ContactLostError(
                 f"cannot follow {self._group.name} at {self._api.host}: {problem}{step}; it is left running, "

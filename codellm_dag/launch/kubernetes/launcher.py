@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 
 from codellm_dag.launch.errors import InvalidRequestError
 from codellm_dag.launch.kubernetes import names
-from codellm_dag.launch.kubernetes.api import Api, ApiError, UnreachableError
+from codellm_dag.launch.kubernetes.answers import ApiError, UnreachableError
+from codellm_dag.launch.kubernetes.api import Api
 from codellm_dag.launch.kubernetes.follow import Follower
 from codellm_dag.launch.kubernetes.group import PodGroup, pod_group
 from codellm_dag.launch.kubernetes.kinds import WORKLOADS

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from codellm_dag.launch.kubernetes.api import Api, ApiError, UnreachableError
+from codellm_dag.launch.kubernetes.answers import ApiError, UnreachableError
+from codellm_dag.launch.kubernetes.api import Api
 
 LINES = 40
 _MAX_PODS = 8

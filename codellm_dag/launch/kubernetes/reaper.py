@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from codellm_dag.launch.kubernetes import names
-from codellm_dag.launch.kubernetes.api import Api, ApiError, Object
+from codellm_dag.launch.kubernetes.answers import ApiError, Object
+from codellm_dag.launch.kubernetes.api import Api
 from codellm_dag.launch.kubernetes.kinds import WORKLOADS, Kind
 from codellm_dag.launch.kubernetes.state import Phase, observe
 from codellm_dag.launch.remote import Launches, LaunchRecord

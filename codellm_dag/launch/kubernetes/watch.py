@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from codellm_dag.launch.kubernetes import names
-from codellm_dag.launch.kubernetes.api import Api, ApiError, BrokenError, Object, Stream, UnreachableError
+from codellm_dag.launch.kubernetes.answers import ApiError, BrokenError, Object, Stream, UnreachableError
+from codellm_dag.launch.kubernetes.api import Api
 from codellm_dag.launch.kubernetes.kinds import EVENT, POD, Kind
 
 _SELECTOR = f"{names.MANAGED_BY}={names.MANAGER}"

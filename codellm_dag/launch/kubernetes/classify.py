@@ -53,6 +53,8 @@ def why_failed(state: State, gone: Sequence[Pod], printed: Mapping[str, str]) ->
             cause = rule(pod)
             if cause is not None:
                 return cause
+    if "DisruptionTarget" in state.reason:  # its pod is gone already, but the Job says why it failed
+        return Cause("evicted", f"a pod was disrupted: {state.reason}")
     for place, text in printed.items():
         cause = _from_output(place, text)
         if cause is not None:

@@ -157,6 +157,13 @@ def test_the_clusters_own_deadline() -> None:
     assert "active longer than specified deadline" in cause.text
 
 
+def test_a_disrupted_pod_that_nobody_saw_go() -> None:
+    said = "Pod default/train-a1-1-x has condition DisruptionTarget matching FailJob rule at index 0"
+    failed = {"type": "Failed", "reason": "PodFailurePolicy", "message": said}
+    cause = why_failed(observe(job(failed), [], [], 2), [], {})
+    assert (cause.label, said in cause.text) == ("evicted", True)
+
+
 def test_no_pod_to_look_at() -> None:
     cause = why_failed(observe(job(FAILED), [], [], 1), [], {})
     assert cause.label == "infra"

@@ -53,28 +53,23 @@ class Launches:
         self._fingerprint = fingerprint
 
     def open(self) -> LaunchRecord | None:
-        """The newest attempt that has no ledger row: it may be running."""
-        ended = self._names(f"ledger/{self._stage}/{self._fingerprint}")
-        for attempt in reversed(self.attempts()):
-            if attempt not in ended:
-                record = self.read(attempt)
-                if record is not None:
-                    return record
-        return None
+        """The newest attempt without a ledger row: it may be running."""
+        newest, _ = self._look()
+        return self.read(newest) if newest else None
 
-    def reserve(self, make: Callable[[str], LaunchRecord]) -> tuple[LaunchRecord, bool]:
-        """Reserve the next number; the record, and whether it is ours.
+    def claim(self, make: Callable[[str], LaunchRecord]) -> tuple[LaunchRecord, bool]:
+        """The open attempt, else the next one, reserved; and whether it is ours.
 
-        `make` gives the record of an attempt with that number. Who loses gets the winner's record.
+        `make` gives the record of an attempt with a name. Who loses the race for it looks again.
         """
         while True:
-            attempt = f"a{self._last() + 1}"
-            record = make(attempt)
+            newest, last = self._look()
+            record = self.read(newest) if newest else None
+            if record is not None:
+                return record, False
+            record = make(f"a{last + 1}")
             if self._store.backend.create(record.path, to_json(record)):
                 return record, True
-            winner = self.read(attempt)
-            if winner is not None:
-                return winner, False
 
     def read(self, attempt: str) -> LaunchRecord | None:
         """One attempt's record; None if it is gone, since the computation was committed."""
@@ -127,12 +122,17 @@ class Launches:
     def _messages(self, attempt: str) -> str:
         return messages_prefix(self._stage, self._fingerprint, attempt)
 
-    def _last(self) -> int:
-        """The highest number ever given, as far as anything still tells of it."""
-        files = set(self._store.attempts(self._stage, self._fingerprint))
+    def _look(self) -> tuple[str, int]:
+        """The newest attempt without a row, or '', and the highest number that anything tells of.
+
+        Records are listed last: one that came meanwhile is then seen as open, and not passed over.
+        """
         rows = self._names(f"ledger/{self._stage}/{self._fingerprint}")
-        names = files | rows | set(self.attempts())
-        return max((_number(name) for name in names if _NUMBERED.fullmatch(name)), default=0)
+        files = self._store.attempts(self._stage, self._fingerprint)
+        attempts = self.attempts()
+        names = {*rows, *files, *attempts}
+        last = max((_number(name) for name in names if _NUMBERED.fullmatch(name)), default=0)
+        return next((name for name in reversed(attempts) if name not in rows), ""), last
 
     def _names(self, folder: str) -> set[str]:
         return {name.removesuffix(".json") for name in self._store.backend.children(folder)}

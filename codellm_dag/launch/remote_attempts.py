@@ -113,17 +113,15 @@ class RemoteAttempts:
 
     def _claim(self) -> tuple[LaunchRecord, bool] | Manifest:
         """The attempt to follow and whether it is new; the result, if someone has committed one."""
-        record = self._launches.open()
-        if record is not None:
+        record, ours = self._launches.claim(self._new_record)
+        if not ours:
             return record, False
-        record, ours = self._launches.reserve(self._new_record)
         # Whoever commits removes the records afterwards: seeing none may mean that all is done.
         found = self._request.lookup()
         if isinstance(found, Hit):
-            if ours:
-                self._launches.drop(record)
+            self._launches.drop(record)
             return found.manifest
-        return record, ours
+        return record, True
 
     def _new_record(self, attempt: str) -> LaunchRecord:
         return self._launcher.reserve(remote_request(self._request.asked, attempt, self._store))

@@ -21,7 +21,9 @@ from codellm_dag.launch import (
     materialize,
 )
 from codellm_dag.stages.messages import StoreReader
+from codellm_dag.stages.request import StageRequest
 from codellm_dag.store import Store
+from codellm_dag.store.backend import DiskBackend
 from tests.support.crash import is_gone
 from tests.support.detached import ROOT, DetachedLauncher
 from tests.support.tiny_recipes import TinyRecipe
@@ -29,6 +31,19 @@ from tests.support.tiny_stages import COUNT, JOIN, TROUBLE, WORDS
 
 COUNTED = "".join(f"{number}\n" for number in range(30))
 RECIPE = TinyRecipe(count=30, seconds=0.1)
+REQUEST = {
+    "stage": "count",
+    "module": COUNT.module,
+    "recipe_class": COUNT.recipe,
+    "recipe": {},
+    "code": {},
+    "packages": {},
+    "asset": "count",
+    "attempt": "",
+    "inputs": {},
+    "messages": "",
+    "runtime": {},
+}
 
 
 @pytest.fixture
@@ -253,3 +268,28 @@ def test_a_damaged_result_is_computed_again_under_a_new_number(tmp_path: Path, c
     second = materialize(store, WORDS, TinyRecipe(), {}, launcher=DetachedLauncher(cluster))
     assert (first.manifest.attempt, second.manifest.attempt) == ("a1", "a2")
     assert first.artifact == second.artifact
+
+
+@pytest.mark.parametrize("listing", [1, 2, 3, 4])
+def test_a_record_that_comes_while_we_look_is_attached_to(
+    tmp_path: Path, cluster: Path, monkeypatch: pytest.MonkeyPatch, listing: int
+) -> None:
+    """Another orchestrator reserves a1 after any of our listings: we must never go on to a2."""
+    store, launcher = Store(tmp_path / "store"), DetachedLauncher(cluster)
+    request = StageRequest.model_validate(REQUEST | {"fingerprint": identify(COUNT, RECIPE, {}).fingerprint})
+    listings = []
+
+    def make(attempt: str) -> LaunchRecord:
+        return launcher.reserve(request.model_copy(update={"attempt": attempt}))
+
+    def children(prefix: str) -> list[str]:
+        found = DiskBackend.children(store.backend, prefix)
+        listings.append(prefix)
+        if len(listings) == listing:
+            launches(Store(store.url)).claim(make)
+        return found
+
+    monkeypatch.setattr(store.backend, "children", children)
+    record, ours = launches(store).claim(make)
+    assert (record.request.attempt, ours) == ("a1", listing > 3), "three listings are a look"
+    assert launches(store).attempts() == ["a1"]

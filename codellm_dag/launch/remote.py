@@ -37,6 +37,7 @@ class LaunchRecord(BaseModel):
     namespace: str
     created: datetime
     owner: str = Field(default="", description="Dagster run that reserved it; empty outside of Dagster")
+    followers: tuple[str, ...] = Field(default=(), description="Dagster runs that attached to it since")
 
     @property
     def path(self) -> str:
@@ -70,6 +71,18 @@ class Launches:
             record = make(f"a{last + 1}")
             if self._store.backend.create(record.path, to_json(record)):
                 return record, True
+
+    def join(self, record: LaunchRecord, owner: str) -> None:
+        """Note that run `owner` follows the attempt too: it is not left over while one of its runs lives."""
+        while owner not in (record.owner, *record.followers):
+            try:
+                data = self._store.backend.read(record.path)
+            except FileNotFoundError:
+                return  # committed meanwhile
+            record = LaunchRecord.model_validate_json(data)
+            joined = record.model_copy(update={"followers": (*record.followers, owner)})
+            if self._store.backend.swap(record.path, to_json(joined), data):
+                return
 
     def read(self, attempt: str) -> LaunchRecord | None:
         """One attempt's record; None if it is gone, since the computation was committed."""

@@ -33,6 +33,8 @@ class RemoteLauncher(Protocol):
     """Runs attempts that outlive this process."""
 
     name: str
+    owner: str
+    """The Dagster run it works for; empty outside of Dagster."""
 
     def budget(self, runtime: Runtime) -> Mapping[str, int]:
         """How many attempts and restarts may follow one that ended with a label; none of one not named."""
@@ -115,6 +117,7 @@ class RemoteAttempts:
         """The attempt to follow and whether it is new; the result, if someone has committed one."""
         record, ours = self._launches.claim(self._new_record)
         if not ours:
+            self._launches.join(record, self._launcher.owner)
             return record, False
         # Whoever commits removes the records afterwards: seeing none may mean that all is done.
         found = self._request.lookup()

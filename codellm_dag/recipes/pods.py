@@ -130,7 +130,11 @@ class Deadlines(_Part):
         default=15 * _MINUTE, ge=1, le=_DAY, description="From a running container to the first message."
     )
     silence: int = Field(
-        default=20 * _MINUTE, ge=1, le=7 * _DAY, description="Between two messages, heartbeats included."
+        default=20 * _MINUTE,
+        ge=1,
+        le=7 * _DAY,
+        description="Between two signs that the stage goes on: anything it reports. That its process is alive "
+        "is none, since training that hangs is alive too.",
     )
     run: int = Field(
         default=3 * _DAY, ge=1, le=90 * _DAY, description="From the first message to the end of the stage."

@@ -102,6 +102,14 @@ def test_a_group_of_a_run_that_has_ended(bed: Bed, store: Store, api: Api) -> No
     assert not reaping.remove(api, store, leftover), "it is gone"
 
 
+def test_a_group_that_another_run_attached_to_is_that_runs(bed: Bed, store: Store, api: Api) -> None:
+    leave_behind(bed, store, api, run="run-1")
+    leave_behind(bed, store, api, run="run-2")
+    found = reaping.find_leftovers(api, store, "default", lambda run: run == "run-2", young=NOW)
+    assert found == []
+    assert find(api, store, live=False) == [f"{GROUP}: its run run-2 has ended"]
+
+
 def test_a_group_of_no_run_stays_until_its_attempt_is_closed(bed: Bed, store: Store, api: Api) -> None:
     leave_behind(bed, store, api)
     assert find(api, store, live=False) == []

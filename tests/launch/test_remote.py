@@ -270,6 +270,24 @@ def test_a_damaged_result_is_computed_again_under_a_new_number(tmp_path: Path, c
     assert first.artifact == second.artifact
 
 
+def test_who_attaches_is_noted(tmp_path: Path, cluster: Path) -> None:
+    store = Store(tmp_path / "store")
+
+    def interrupt(event: StageEvent) -> None:
+        if event.type == "progress":
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+
+    for run in ("run-1", "run-2", "run-2", "run-3"):
+        launcher = DetachedLauncher(cluster, owner=run)
+        with pytest.raises(KeyboardInterrupt):
+            materialize(store, COUNT, RECIPE, {}, launcher=launcher, on_event=interrupt)
+    record = launches(store).open()
+    assert record is not None
+    assert (record.owner, record.followers) == ("run-1", ("run-2", "run-3"))
+    DetachedLauncher(cluster).end(record)
+
+
 @pytest.mark.parametrize("listing", [1, 2, 3, 4])
 def test_a_record_that_comes_while_we_look_is_attached_to(
     tmp_path: Path, cluster: Path, monkeypatch: pytest.MonkeyPatch, listing: int

@@ -41,6 +41,7 @@ class DetachedLauncher:
     infra_retries: int = 2
     preemptions: int = 20
     name: str = "detached"
+    owner: str = ""
 
     def budget(self, runtime: Runtime) -> Mapping[str, int]:
         """What the test says."""
@@ -50,7 +51,7 @@ class DetachedLauncher:
     def reserve(self, request: StageRequest) -> LaunchRecord:
         """The record of an attempt."""
         group = f"{request.stage}-{request.fingerprint[:12]}-{request.attempt}"
-        return LaunchRecord(request=request, group=group, namespace="here", created=now(), owner="")
+        return LaunchRecord(request=request, group=group, namespace="here", created=now(), owner=self.owner)
 
     def follow(
         self,

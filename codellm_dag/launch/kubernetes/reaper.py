@@ -2,8 +2,8 @@
 
 Only groups with our label and of our store are looked at, and only those that still hold resources: what has
 finished goes by its time to live. A group is left over if its attempt is closed (its computation committed,
-or its ledger row written), or if the run that launched it has finished without taking it along. A group
-launched outside of Dagster has no run to ask: it stays until its attempt is closed.
+or its ledger row written), or if every run that launched it or attached to it has finished. A group launched
+or followed outside of Dagster has no run to ask: it stays until its attempt is closed.
 """
 
 from __future__ import annotations
@@ -112,6 +112,7 @@ def _why(
     record = Launches(store, stage, fingerprint).read(attempt)
     if record is None:
         return "its launch record is gone", None
-    if record.owner and not run_is_live(record.owner):
-        return f"its run {record.owner[:8]} has ended", record
+    owners = (record.owner, *record.followers)
+    if all(owner and not run_is_live(owner) for owner in owners):
+        return f"its run {owners[-1][:8]} has ended", record
     return "", None

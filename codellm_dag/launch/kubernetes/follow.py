@@ -151,11 +151,11 @@ class Follower:
 
     def _cause_of_failure(self, state: State, snapshot: Snapshot) -> Cause:
         """Asks for the pods once more: the watch of pods may be behind that of Jobs."""
-        selector = self._group.selector
-        snapshot.pods, _ = self._api.list(POD, self._group.namespace, selector)
+        seen = [*snapshot.gone, *snapshot.pods]
+        snapshot.pods, _ = self._api.list(POD, self._group.namespace, self._group.selector)
         pods = [read_pod(pod) for pod in snapshot.pods]
         there = {pod.uid for pod in pods}
-        gone = [pod for pod in map(read_pod, snapshot.gone) if pod.uid not in there]
+        gone = [pod for pod in map(read_pod, seen) if pod.uid not in there]
         return why_failed(replace(state, pods=tuple(pods)), gone, self._print(snapshot))
 
     def _print(self, snapshot: Snapshot) -> Mapping[str, str]:

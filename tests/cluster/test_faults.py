@@ -545,7 +545,7 @@ def test_a_job_that_someone_deletes_is_not_run_again(cluster: Cluster) -> None:
     bed = cluster.bed
 
     def delete() -> None:
-        cluster.api().delete(JOB, "default", GROUP)
+        assert cluster.api().delete(JOB, "default", GROUP), "it was there"
 
     in_mid_run(cluster, delete, FOREVER)
     with pytest.raises(StageFailedError, match="was deleted by someone else; run again") as failed:

@@ -133,7 +133,7 @@ class Deadlines(_Part):
         default=20 * _MINUTE,
         ge=1,
         le=7 * _DAY,
-        description="Between two signs that the stage goes on: anything it reports. That its process is alive "
+        description="Between two signs that the stage goes on: anything it reports. That its process lives "
         "is none, since training that hangs is alive too.",
     )
     run: int = Field(

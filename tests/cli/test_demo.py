@@ -20,6 +20,7 @@ import pytest
 from toy_life_cycle import write_sources
 
 from tests.cli.test_json import HOURS, SCORE, check
+from tests.support.crash import descendants, is_gone
 
 _SCRIPT = Path(__file__).parent / "toy_demo.py"
 _PLAIN = ("COLUMNS", "FORCE_COLOR", "NO_COLOR", "CODELLM_STORE", "CODELLM_PRESET", "DAGSTER_HOME")
@@ -191,37 +192,25 @@ def test_an_interrupt_ends_the_stage_and_says_how_to_go_on(place: Place) -> None
     for line in process.stdout:
         if line.startswith("> pretrained_checkpoint"):
             break
-    child = _wait_for_child(process.pid)
+    below = _wait_for_stage(process.pid)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Stopped. What is finished is kept" in err
     assert "failed: stopped" in out
-    assert not _alive(child)
+    assert all(is_gone(pid) for pid in below)
     rows = json.loads(place.run("trials", "--label", "killed", "--json").stdout)["trials"]
     assert [row["asset"] for row in rows] == ["pretrained_checkpoint"]
 
 
-def _wait_for_child(pid: int) -> int:
-    """The stage's process below the demo's, once it runs."""
+def _wait_for_stage(pid: int) -> list[int]:
+    """The processes below the demo's, once there are the fork server, a watcher and its stage."""
     for _ in range(200):
-        for process in Path("/proc").glob("[0-9]*"):
-            try:
-                parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
-                command = (process / "cmdline").read_bytes()
-            except OSError:
-                continue
-            if parent == pid and b"codellm_dag.stages" in command:
-                return int(process.name)
+        below = descendants(pid)
+        if len(below) >= 3:
+            return below
         time.sleep(0.1)
     raise AssertionError("no stage process appeared")
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def test_on_a_terminal_there_is_a_bar_and_no_line_is_too_long(place: Place) -> None:

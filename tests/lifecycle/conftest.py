@@ -22,6 +22,7 @@ class Project:
     folder: Path
     store_url: str = ""
     variables: dict[str, str] = field(default_factory=dict)
+    undisturbed: dict[str, str] = field(default_factory=dict)
 
     @property
     def store(self) -> str:
@@ -55,6 +56,12 @@ class Project:
             )
         return done
 
+    def digests(self) -> dict[str, str]:
+        """Content digest of every artifact by stage and fingerprint."""
+        manifests = sorted(Path(self.store).glob("artifacts/*/*/manifest.json"))
+        loaded = [json.loads(path.read_text()) for path in manifests]
+        return {f"{m['stage']}/{m['fingerprint']}": m["content_digest"] for m in loaded}
+
     def json(self, *words: str, expect: int = 0) -> Any:
         return json.loads(self.run(*words, "--json", expect=expect).stdout)
 
@@ -69,7 +76,8 @@ class Project:
 
 @pytest.fixture(scope="session")
 def lifecycle(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The tiny recipe from raw sources to the leaderboard, undisturbed."""
+    """The tiny recipe from raw sources to the leaderboard; `undisturbed` has the digests of that first run."""
     project = Project(tmp_path_factory.mktemp("lifecycle"))
     project.run("demo", "--recipe", "tiny")
+    project.undisturbed.update(project.digests())
     return project

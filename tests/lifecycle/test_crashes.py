@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -17,13 +16,6 @@ from tests.lifecycle.conftest import BIN, Project
 pytestmark = pytest.mark.slow
 
 KILLS = 10
-
-
-def digests(project: Project) -> dict[str, str]:
-    """Content digest of every artifact by stage and fingerprint."""
-    manifests = sorted(Path(project.store).glob("artifacts/*/*/manifest.json"))
-    loaded = [json.loads(path.read_text()) for path in manifests]
-    return {f"{m['stage']}/{m['fingerprint']}": m["content_digest"] for m in loaded}
 
 
 def children(pid: int) -> list[int]:
@@ -43,14 +35,14 @@ def start(project: Project) -> subprocess.Popen[bytes]:
 
 
 def test_killed_ten_times_ends_with_the_same_numbers(lifecycle: Project, tmp_path: Path) -> None:
-    undisturbed = digests(lifecycle)
+    undisturbed = lifecycle.undisturbed
     dice, killed, finished = random.Random(20261121), 0, 0
     project, process = Project(tmp_path / "0"), None
     while killed < KILLS:
         if (
             process is not None and process.poll() == 0
         ):  # done in spite of the kills: go on with an empty store
-            assert digests(project) == undisturbed
+            assert project.digests() == undisturbed
             finished += 1
             project, process = Project(tmp_path / str(finished)), None
         if process is None or process.poll() is not None:
@@ -60,7 +52,7 @@ def test_killed_ten_times_ends_with_the_same_numbers(lifecycle: Project, tmp_pat
         killed += kill_something(process, dice)
     process.wait(timeout=600)
     project.run("demo", "--recipe", "tiny")
-    assert digests(project) == undisturbed
+    assert project.digests() == undisturbed
     assert project.json("verify")["whole"]
 
 

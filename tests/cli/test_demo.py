@@ -204,13 +204,20 @@ def test_an_interrupt_ends_the_stage_and_says_how_to_go_on(place: Place) -> None
 
 
 def _wait_for_stage(pid: int) -> list[int]:
-    """The processes below the demo's, once there are the fork server, a watcher and its stage."""
+    """The fork server below the demo's process, a watcher and its stage, once all are there."""
     for _ in range(200):
-        below = descendants(pid)
-        if len(below) >= 3:
+        below = [child for child in descendants(pid) if b"codellm_dag.stages" in _command(child)]
+        if len(below) == 3:
             return below
         time.sleep(0.1)
     raise AssertionError("no stage process appeared")
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def test_on_a_terminal_there_is_a_bar_and_no_line_is_too_long(place: Place) -> None:

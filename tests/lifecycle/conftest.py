@@ -76,7 +76,7 @@ class Project:
 
 @pytest.fixture(scope="session")
 def lifecycle(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The tiny recipe from raw sources to the leaderboard; `undisturbed` has the digests of that first run."""
+    """The tiny recipe from raw sources to the leaderboard; `undisturbed`: the digests of that first run."""
     project = Project(tmp_path_factory.mktemp("lifecycle"))
     project.run("demo", "--recipe", "tiny")
     project.undisturbed.update(project.digests())

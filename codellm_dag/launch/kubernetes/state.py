@@ -86,12 +86,17 @@ def observe(
     if workload is None:
         return State(Phase.GONE, newest_event(events), found)
     status = workload.get("status") or {}
+    deleted = workload["metadata"].get("deletionTimestamp")
     for condition in status.get("conditions") or ():
         if condition.get("status") == "True" and condition.get("type") in _FINISHED:
+            # A Job that is deleted loses its pods, and its controller may call that its failure. Both moments
+            # are whole seconds in UTC, so their texts sort by time.
+            if deleted and not _FINISHED[condition["type"]] and condition["lastTransitionTime"] >= deleted:
+                continue
             phase = Phase.SUCCEEDED if _FINISHED[condition["type"]] else Phase.FAILED
             return State(phase, "", found, _words(condition))
     ending = _condition(status, "FailureTarget")
-    if ending or workload["metadata"].get("deletionTimestamp"):
+    if ending or deleted:
         return State(Phase.ENDING, _words(ending) if ending else "it is being deleted", found)
     if (workload.get("spec") or {}).get("suspend"):
         return State(Phase.QUEUED, newest_event(events), found)

@@ -30,6 +30,28 @@ BACK_OFF = {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulli
             "PodFailurePolicy",
         ),
         (job(deletionTimestamp="2026-01-01T00:00:00Z"), [], 1, Phase.ENDING, "it is being deleted"),
+        (
+            # its pods went with it, and the controller says that it failed
+            job(
+                {"type": "Failed", "lastTransitionTime": "2026-01-01T00:00:00Z"},
+                deletionTimestamp="2026-01-01T00:00:00Z",
+            ),
+            [],
+            1,
+            Phase.ENDING,
+            "it is being deleted",
+        ),
+        (
+            # it had failed before somebody tidied up
+            job(
+                {"type": "Failed", "lastTransitionTime": "2026-01-01T00:00:00Z"},
+                deletionTimestamp="2026-01-01T00:00:01Z",
+            ),
+            [],
+            1,
+            Phase.FAILED,
+            "",
+        ),
         (job({"type": "Suspended"}, suspend=True), [], 1, Phase.QUEUED, ""),
         (job(), [], 1, Phase.SCHEDULING, "0 of 1 pods are there"),
         (

@@ -34,7 +34,7 @@ __all__ = ["inputs"]
 pytestmark = pytest.mark.cluster
 
 STAGE = STAGES["pretrained_checkpoint"]
-STEPS = 120
+STEPS = 240
 RECIPE = TINY.with_changes({"batch.micro_rows": 1, "tokens": STEPS * 4 * 64})
 
 

@@ -97,7 +97,7 @@ def test_a_group_that_is_evicted_resumes_to_the_bit(shared, tmp_path: Path) -> N
     assert digests[0] == digests[1]
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_two_nodes_that_share_nothing_but_the_store(shared, inputs: Inputs, tmp_path: Path) -> None:
     store, slots = shared
     recipe = RECIPE.with_changes({"tokens": 60 * 4 * 64, "seed": 1})

@@ -51,7 +51,7 @@ PODMAN := podman runc catatonit conmon netavark aardvark-dns containernetworking
 test-cluster: setup $(VENV)/.installed-test ## real containers on the test cluster (installs Debian's podman when it is missing)
 	@command -v podman >/dev/null && command -v runc >/dev/null && command -v iptables >/dev/null \
 	  || { apt-get update -qq && apt-get install -y -qq $(PODMAN); }
-	$(BIN)/pytest -m cluster tests/cluster tests/training $(ARGS)
+	$(BIN)/pytest -m cluster tests/cluster $(ARGS)
 
 lock: setup $(VENV)/.installed-test ## write constraints.txt from what is installed
 	$(BIN)/pip freeze --exclude-editable | grep -v '^codellm-dag' | sed 's/+cpu$$//' > constraints.txt

@@ -97,10 +97,10 @@ def test_a_group_that_is_evicted_resumes_to_the_bit(shared, tmp_path: Path) -> N
     assert digests[0] == digests[1]
 
 
-@pytest.mark.cluster
+@pytest.mark.slow
 def test_two_nodes_that_share_nothing_but_the_store(shared, inputs: Inputs, tmp_path: Path) -> None:
     store, slots = shared
-    recipe = RECIPE.with_changes({"tokens": 60 * 4 * 64, "seed": 1})
+    recipe = RECIPE.with_changes({"tokens": 240 * 4 * 64, "seed": 1})
     alone = run(recipe, inputs, tmp_path / "alone")
     request = pod_request(store, STAGE, recipe, slots)
 
@@ -122,6 +122,7 @@ def test_two_nodes_that_share_nothing_but_the_store(shared, inputs: Inputs, tmp_
     for process in first:
         process.send_signal(signal.SIGTERM)
     assert all(process.wait(60) != 0 for process in first)
+    assert max(points_of(request)) < 240, "it ended before it was asked to"
     assert [event["label"] for event in events_of(request, "failed")] == ["killed"]
     (saved,) = events_of(request, "saved")[-1]["entries"]
     second = both("second")

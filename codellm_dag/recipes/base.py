@@ -45,6 +45,14 @@ class Recipe(BaseModel):
             _replace(values, dotted, value, type(self).__name__)
         return type(self).parse(values)
 
+    def chosen_modules(self) -> tuple[str, ...]:
+        """Modules whose code a stage reaches because of this recipe's values, beside those it imports."""
+        return ()
+
+    def chosen_packages(self) -> tuple[str, ...]:
+        """Distributions whose versions count because of this recipe's values, beside the stage's own."""
+        return ()
+
     def for_partition(self, key: str) -> Self:
         """The part of this recipe that concerns one partition of its asset; by default all of it."""
         del key

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from codellm_dag.recipes.backends import Backend
 from codellm_dag.recipes.base import Recipe
 
 
@@ -109,7 +110,19 @@ class Batch(Recipe):
         return self
 
 
-class PretrainingRecipe(Recipe):
+class _TrainingRecipe(Recipe):
+    """What pretraining and fine-tuning share."""
+
+    backend: Backend = Field(default_factory=Backend, description="Framework that trains, and its sharding.")
+
+    def chosen_modules(self) -> tuple[str, ...]:
+        return (self.backend.module,)
+
+    def chosen_packages(self) -> tuple[str, ...]:
+        return self.backend.packages
+
+
+class PretrainingRecipe(_TrainingRecipe):
     """A Llama-style model from scratch on packed shards."""
 
     model: ModelShape = Field(default_factory=ModelShape, description="Shape of the model.")
@@ -124,7 +137,7 @@ class PretrainingRecipe(Recipe):
     seed: int = Field(default=0, ge=0, le=2**31 - 1, description="Seed of initial weights and data order.")
 
 
-class SftRecipe(Recipe):
+class SftRecipe(_TrainingRecipe):
     """Supervised fine-tuning on chat messages, loss on the assistant's tokens only."""
 
     optimizer: Optimizer = Field(

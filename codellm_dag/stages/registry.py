@@ -38,6 +38,14 @@ class Stage:
         module, _, name = self.recipe.partition(":")
         return getattr(importlib.import_module(module), name)
 
+    def roots(self, recipe: Recipe) -> tuple[str, ...]:
+        """Modules from which the code digest starts: the stage's, the recipe's, and what the recipe chooses."""
+        return (self.module, self.recipe.partition(":")[0], *recipe.chosen_modules())
+
+    def packages_for(self, recipe: Recipe) -> tuple[str, ...]:
+        """Distributions whose version is part of the fingerprint, sorted."""
+        return tuple(sorted({*self.packages, *recipe.chosen_packages()}))
+
     def function(self) -> Callable[..., Any]:
         """Import and return the stage's function ``run(recipe, inputs, out, report)``."""
         return importlib.import_module(self.module).run

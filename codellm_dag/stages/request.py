@@ -31,6 +31,7 @@ class StageRequest(_Part):
     module: str = Field(description="Module whose function run(recipe, inputs, out, report) is the stage")
     recipe_class: str = Field(description="module:Class")
     recipe: dict[str, Any]
+    chosen: tuple[str, ...] = Field(default=(), description="Modules whose code counts through the recipe")
     code: dict[str, str] = Field(
         description="Digest of each module, as fingerprinted; checked before running"
     )

@@ -143,7 +143,7 @@ def call_stage(request: StageRequest, out: Path, report: Report) -> None:
 
 def _check_code(request: StageRequest) -> None:
     """Raise unless code and packages here are what was fingerprinted (an edit meanwhile, an old image)."""
-    roots = (request.module, request.recipe_class.partition(":")[0])
+    roots = (request.module, request.recipe_class.partition(":")[0], *request.chosen)
     here = code_digest(*roots).modules
     wrong = sorted(name for name in {*here, *request.code} if here.get(name) != request.code.get(name))
     if wrong:

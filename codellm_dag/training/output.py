@@ -60,8 +60,13 @@ def save_model(out: Path, model: Any, tokenizer: Path, facts: Mapping[str, Any])
     model.save_pretrained(out)
     for path in out.glob("*.safetensors"):
         path.chmod(0o644)  # safetensors writes files that only their owner may read
-    for path in sorted(tokenizer.iterdir()):
-        if path.is_file() and path.suffix not in _WEIGHTS and path.name not in _OF_THE_MODEL:
-            shutil.copyfile(path, out / path.name)
+    copy_tokenizer(tokenizer, out)
     text = json.dumps(facts, indent=1, sort_keys=True) + "\n"
     (out / TRAINING_FILE).write_text(text, encoding="utf-8")
+
+
+def copy_tokenizer(folder: Path, out: Path) -> None:
+    """Copy the tokenizer's files in `folder`, which may be a model's folder, to `out`."""
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and path.suffix not in _WEIGHTS and path.name not in _OF_THE_MODEL:
+            shutil.copyfile(path, out / path.name)

@@ -6,6 +6,7 @@ tokens than the shards hold means further epochs. Does not continue an existing 
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import torch
@@ -14,11 +15,13 @@ from codellm_dag.recipes.training import PretrainingRecipe
 from codellm_dag.stages.protocol import Inputs, Report
 from codellm_dag.tokens import tokenizer as tokenizers
 from codellm_dag.tokens.special import END_OF_TEXT
+from codellm_dag.training.backends.protocol import TrainingJob
+from codellm_dag.training.backends.protocol import run as run_backend
 from codellm_dag.training.model import new_model
 from codellm_dag.training.output import run_identity, save_checkpoint
 from codellm_dag.training.plan import Plan
+from codellm_dag.training.processes import Processes
 from codellm_dag.training.rows import InvalidTrainingDataError, ShardRows
-from codellm_dag.training.trainer import train
 
 DISTRIBUTED = True
 
@@ -51,22 +54,36 @@ def run(recipe: PretrainingRecipe, inputs: Inputs, out: Path, report: Report) ->
             f"tokens = {recipe.tokens} is less than one step of {step_tokens} tokens; raise it or lower "
             "batch.global_rows"
         )
-    model = new_model(
-        recipe.model, vocabulary.get_vocab_size(), tokenizers.token_id(vocabulary, END_OF_TEXT), recipe.seed
-    )
+    end_of_text = tokenizers.token_id(vocabulary, END_OF_TEXT)
     identity = run_identity(recipe, inputs, report.runtime.threads)
     plan = Plan(recipe.optimizer, recipe.batch, steps, recipe.seed, identity)
-    trained = train(model, rows, plan, report)
+    with tempfile.TemporaryDirectory(prefix="training-") as work:
+        job = TrainingJob(
+            kind="pretraining",
+            recipe=recipe,
+            build=lambda: new_model(recipe.model, rows.vocabulary_size, end_of_text, recipe.seed),
+            tokenizer=tokenizer,
+            rows=rows,
+            messages=[],
+            plan=plan,
+            processes=Processes.join().size,
+            micro_rows=recipe.batch.micro_rows,
+            work=Path(work),
+            resume=report.resume_dir,
+        )
+        finished = run_backend(job, out, report)
+    trained = finished.trained
     facts = {
         "stage": "pretrained_checkpoint",
         "recipe": recipe.model_dump(mode="json"),
         "steps": steps,
         "tokens": trained.targets,
     }
-    save_checkpoint(out, model, tokenizer, chat=False, facts=facts)
+    if finished.model is not None:
+        save_checkpoint(out, finished.model, tokenizer, chat=False, facts=facts)
+        report.metric(parameters=sum(parameter.numel() for parameter in finished.model.parameters()))
     tail = trained.losses[-max(1, steps // 10) :]
     report.metric(
-        parameters=sum(parameter.numel() for parameter in model.parameters()),
         tokens=trained.targets,
         steps=steps,
         epochs=steps * recipe.batch.global_rows / len(rows),

@@ -6,6 +6,7 @@ training.json says so, and generation ends at the end of a message.
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import torch
@@ -14,9 +15,12 @@ from codellm_dag.recipes.training import SftRecipe
 from codellm_dag.stages.protocol import Inputs, Report
 from codellm_dag.tokens import tokenizer as tokenizers
 from codellm_dag.tokens.special import END_OF_TEXT
+from codellm_dag.training.backends.protocol import TrainingJob
+from codellm_dag.training.backends.protocol import run as run_backend
 from codellm_dag.training.chat_examples import read_messages, tokenized
 from codellm_dag.training.output import run_identity, save_checkpoint
 from codellm_dag.training.plan import Plan
+from codellm_dag.training.processes import Processes
 from codellm_dag.training.rows import (
     ExampleRows,
     InvalidTrainingDataError,
@@ -24,7 +28,6 @@ from codellm_dag.training.rows import (
     Rows,
     ShardRows,
 )
-from codellm_dag.training.trainer import train
 
 DISTRIBUTED = True
 
@@ -37,29 +40,50 @@ def run(recipe: SftRecipe, inputs: Inputs, out: Path, report: Report) -> None:
     loss_first, loss_last (mean of the last tenth of steps). Raises InvalidTrainingDataError where data,
     tokenizer and checkpoint do not fit each other, DivergedError when the loss is not finite.
     """
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.set_num_threads(report.runtime.threads)
     tokenizer = inputs["tokenizer"].path
     vocabulary = tokenizers.load(tokenizer)
-    examples = list(tokenized(read_messages(inputs["data"].path, recipe.maximum_examples), tokenizer))
+    messages = read_messages(inputs["data"].path, recipe.maximum_examples)
+    examples = list(tokenized(messages, tokenizer))
     rows = ExampleRows(examples, recipe.sequence_length, tokenizers.token_id(vocabulary, END_OF_TEXT))
-    model = AutoModelForCausalLM.from_pretrained(
-        inputs["checkpoint"].path, dtype=torch.float32, local_files_only=True
+    checkpoint = inputs["checkpoint"].path
+    _check(
+        AutoConfig.from_pretrained(checkpoint, local_files_only=True),
+        vocabulary.get_vocab_size(),
+        recipe.sequence_length,
     )
-    _check(model.config, vocabulary.get_vocab_size(), recipe.sequence_length)
     own = recipe.epochs * len(rows)
     steps = max(1, round(own / (1.0 - recipe.replay) / recipe.batch.global_rows))
     read = _with_replay(recipe, inputs, rows, steps * recipe.batch.global_rows)
     identity = run_identity(recipe, inputs, report.runtime.threads)
-    trained = train(model, read, Plan(recipe.optimizer, recipe.batch, steps, recipe.seed, identity), report)
+    with tempfile.TemporaryDirectory(prefix="training-") as work:
+        job = TrainingJob(
+            kind="sft",
+            recipe=recipe,
+            build=lambda: AutoModelForCausalLM.from_pretrained(
+                checkpoint, dtype=torch.float32, local_files_only=True
+            ),
+            tokenizer=tokenizer,
+            rows=read,
+            messages=messages,
+            plan=Plan(recipe.optimizer, recipe.batch, steps, recipe.seed, identity),
+            processes=Processes.join().size,
+            micro_rows=recipe.batch.micro_rows,
+            work=Path(work),
+            resume=report.resume_dir,
+        )
+        finished = run_backend(job, out, report)
+    trained = finished.trained
     facts = {
         "stage": "sft_checkpoint",
         "recipe": recipe.model_dump(mode="json"),
         "steps": steps,
         "tokens": trained.targets,
     }
-    save_checkpoint(out, model, tokenizer, chat=True, facts=facts)
+    if finished.model is not None:
+        save_checkpoint(out, finished.model, tokenizer, chat=True, facts=facts)
     tail = trained.losses[-max(1, steps // 10) :]
     report.metric(
         examples=len(rows.examples),

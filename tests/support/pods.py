@@ -60,6 +60,7 @@ def pod_request(
         module=stage.module,
         recipe_class=stage.recipe,
         recipe=identity.payload["recipe"],
+        chosen=recipe.chosen_modules(),
         code=identity.code.modules,
         packages=identity.payload["packages"],
         asset=stage.name,

@@ -1,0 +1,1 @@
+"""One file a training framework; `protocol.py` says what each does."""

@@ -1,0 +1,167 @@
+"""What a backend does: a training job becomes a framework's configuration, is checked by it, and is run.
+
+A backend is a module of this folder whose functions are those of `Backend`; a recipe's ``backend.name`` is the
+module's name. It is imported only where a stage runs, and only its own module is in the code digest of a
+stage that uses it: module-level imports of other backends would change that. A framework that is installed
+beside us is imported inside the functions; one with an environment of its own runs as a subprocess of
+`Rendered.command`, and its module names the pinned requirements that lie beside it, which puts them into the
+code digest.
+
+The stage's order: `refusals`, `render`, `validate`, `train`. In a group every process does all of them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol, cast
+
+from codellm_dag.recipes.backends import Backend as BackendRecipe
+from codellm_dag.recipes.base import InvalidRecipeError
+from codellm_dag.recipes.training import PretrainingRecipe, SftRecipe
+from codellm_dag.stages.protocol import VOLATILE, Report
+from codellm_dag.training.plan import Plan, Trained
+from codellm_dag.training.rows import Rows
+
+
+class BackendUnavailableError(RuntimeError):
+    """The framework is not installed here, or not for this machine; the message says how to get it."""
+
+    label = "infra"
+
+
+class FrameworkFailedError(RuntimeError):
+    """The framework ended with an error; the message has the end of what it printed."""
+
+    label = "error"
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """What a backend is given; all paths are local.
+
+    ``build`` makes the Hugging Face model to start from, float32, with the same weights in every process.
+    ``tokenizer`` is the tokenizer's folder. ``rows`` are packed rows, which in-process backends read in the
+    order of `row_order`; ``messages`` the SFT conversations for frameworks that pack themselves (empty in
+    pretraining). ``processes`` share every step's ``plan.batch.global_rows`` in passes of ``micro_rows``.
+    ``work`` is a scratch folder of this process, ``resume`` survives attempts (see `Report.resume_dir`).
+    """
+
+    kind: Literal["pretraining", "sft"]
+    recipe: PretrainingRecipe | SftRecipe
+    build: Callable[[], Any]
+    tokenizer: Path
+    rows: Rows
+    messages: Sequence[list[dict[str, str]]]
+    plan: Plan
+    processes: int
+    micro_rows: int
+    work: Path
+    resume: Path
+
+    @property
+    def backend(self) -> BackendRecipe:
+        """The recipe's part for the backend."""
+        return self.recipe.backend
+
+    @property
+    def accumulation(self) -> int:
+        """Forward passes of one process in one step."""
+        return self.plan.batch.global_rows // (self.processes * self.micro_rows)
+
+    def model_folder(self) -> Path:
+        """A Hugging Face folder of the model to start from with its tokenizer, written on the first call."""
+        folder = self.work / "model"
+        if not folder.is_dir():
+            from codellm_dag.training.output import copy_tokenizer
+
+            self.build().save_pretrained(folder)
+            copy_tokenizer(self.tokenizer, folder)
+        return folder
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A framework's own configuration and launch.
+
+    ``files``: name below ``job.work`` → text. ``command``: arguments of the environment's Python (or of
+    torchrun); empty where the backend trains in this process. ``environment``: variables to set.
+    """
+
+    files: Mapping[str, str]
+    command: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def write(self, folder: Path) -> None:
+        """Write the files below `folder`."""
+        for name, text in self.files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text, encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A trained model: ``model`` is a whole Hugging Face model on the CPU in rank 0, None in other ranks."""
+
+    trained: Trained
+    model: Any
+
+
+class Backend(Protocol):
+    """The functions of a backend's module."""
+
+    def version(self) -> str:
+        """The framework's version, e.g. ``0.19.8``. Raises BackendUnavailableError."""
+        ...
+
+    def refusals(self, job: TrainingJob) -> list[str]:
+        """What of the recipe the framework cannot express: ``optimizer.name = muon: …; allowed: adamw``.
+
+        Beyond the fields of `Backend` itself, which its recipe refuses. Empty when all can be expressed.
+        """
+        ...
+
+    def render(self, job: TrainingJob) -> Rendered:
+        """The framework's configuration for `job`."""
+        ...
+
+    def validate(self, rendered: Rendered) -> None:
+        """Read `rendered` with the framework's own parser. Raises InvalidRecipeError with its words."""
+        ...
+
+    def train(self, job: TrainingJob, rendered: Rendered, report: Report) -> Finished:
+        """Train. Every step's loss goes to ``report.point(step, loss=…, learning_rate=…, grad_norm=…)``.
+
+        Raises DivergedError, FrameworkFailedError, Stopped.
+        """
+        ...
+
+
+def backend(name: str) -> Backend:
+    """The backend's module. Raises BackendUnavailableError if it, or what it imports, is not installed."""
+    try:
+        return cast(Backend, importlib.import_module(f"{__package__}.{name}"))
+    except ModuleNotFoundError as error:
+        raise BackendUnavailableError(
+            f"backend.name = {name}: needs the package {error.name!r}, which is not installed"
+        ) from error
+
+
+def run(job: TrainingJob, out: Path, report: Report) -> Finished:
+    """Train `job` with the backend that its recipe names; its configuration is kept in ``out/_volatile``.
+
+    Metrics: backend, backend_version. Raises InvalidRecipeError with one line for each field that the
+    framework cannot express, and what the backend raises.
+    """
+    chosen = backend(job.backend.name)
+    if lines := chosen.refusals(job):
+        owner = type(job.recipe).__name__
+        raise InvalidRecipeError("\n".join(f"{owner}.{line}" for line in lines))
+    report.metric(backend=job.backend.name, backend_version=chosen.version())
+    rendered = chosen.render(job)
+    chosen.validate(rendered)
+    for folder in (job.work, out / VOLATILE / job.backend.name):
+        rendered.write(folder)
+    return chosen.train(job, rendered, report)

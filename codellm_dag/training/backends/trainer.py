@@ -1,0 +1,40 @@
+"""Hugging Face's `Trainer`; several processes each hold the whole model (DistributedDataParallel)."""
+
+from __future__ import annotations
+
+import importlib.metadata
+
+from codellm_dag.stages.protocol import Report
+from codellm_dag.training.backends.protocol import Finished, Rendered, TrainingJob
+from codellm_dag.training.processes import Processes
+from codellm_dag.training.trainer import train as train_packed
+
+
+def version() -> str:
+    """The version of transformers."""
+    return importlib.metadata.version("transformers")
+
+
+def refusals(job: TrainingJob) -> list[str]:
+    """Nothing: every recipe was made for this backend first."""
+    del job
+    return []
+
+
+def render(job: TrainingJob) -> Rendered:
+    """Nothing to write: the arguments are made where they are used."""
+    del job
+    return Rendered({})
+
+
+def validate(rendered: Rendered) -> None:
+    """Nothing to read."""
+    del rendered
+
+
+def train(job: TrainingJob, rendered: Rendered, report: Report) -> Finished:
+    """Train in this process, one of ``job.processes``."""
+    del rendered
+    model = job.build()
+    trained = train_packed(model, job.rows, job.plan, report)
+    return Finished(trained, model if Processes.join().first else None)

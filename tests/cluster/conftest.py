@@ -14,6 +14,8 @@ from tests.support.stores import own_cache, s3_endpoint, s3_url
 
 __all__ = ["own_cache", "s3_endpoint", "s3_url"]
 
+pytest.register_assert_rewrite("tests.cluster.faults")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Where `test_conformance.py` runs instead of the test cluster."""

@@ -26,7 +26,7 @@ from tests.cluster.bed.kubelet.engine import Podman
 from tests.cluster.bed.kubelet.podman import PodmanRuntime
 from tests.cluster.places import ROOT, left_in, pod_values
 from tests.cluster.trainer import train
-from tests.support.pods import publish_folder
+from tests.support.pods import publish_inputs
 from tests.training.conftest import TINY, inputs
 
 __all__ = ["inputs"]
@@ -67,8 +67,7 @@ def bed(
 def work(url: str, inputs: Inputs, nodes: int) -> dict[str, Any]:
     """What is to be trained, as plain JSON."""
     store = Store(url)
-    kinds = {slot.removesuffix("/*"): kind for slot, kind in STAGE.slots.items()}
-    given = {slot: publish_folder(store, inputs[slot].path, kinds[slot.split("/")[0]]) for slot in inputs}
+    given = publish_inputs(store, STAGE, inputs)
     shape = PodShape.model_validate(pod_values(nodes=nodes, grace_seconds=30))
     return {
         "store": url,
@@ -82,8 +81,7 @@ def work(url: str, inputs: Inputs, nodes: int) -> dict[str, Any]:
 def alone(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> list[float]:
     """The losses of one undisturbed process on this machine."""
     store = Store(tmp_path_factory.mktemp("alone"))
-    kinds = {slot.removesuffix("/*"): kind for slot, kind in STAGE.slots.items()}
-    given = {slot: publish_folder(store, inputs[slot].path, kinds[slot.split("/")[0]]) for slot in inputs}
+    given = publish_inputs(store, STAGE, inputs)
     outcome = materialize(
         store, STAGE, RECIPE, given, launcher=LocalLauncher(), runtime=Runtime(threads=1, workers=1)
     )

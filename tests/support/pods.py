@@ -16,6 +16,7 @@ from codellm_dag.recipes.base import Recipe
 from codellm_dag.recipes.pods import PodShape
 from codellm_dag.recipes.runtime import Runtime
 from codellm_dag.stages.messages import StoreReader
+from codellm_dag.stages.protocol import Inputs
 from codellm_dag.stages.registry import Stage
 from codellm_dag.stages.request import RequestInput, StageRequest
 from codellm_dag.store import Artifact, Manifest, Store, digest
@@ -42,6 +43,12 @@ def publish_folder(store: Store, folder: Path, kind: str) -> Artifact:
         outputs=[],
     )
     return store.publish(manifest, out)[0].artifact
+
+
+def publish_inputs(store: Store, stage: Stage, inputs: Inputs) -> dict[str, Artifact]:
+    """Publish a stage's inputs, each with the kind that its slot takes, by slot."""
+    kinds = {slot.split("/")[0]: kind for slot, kind in stage.slots.items()}
+    return {slot: publish_folder(store, inputs[slot].path, kinds[slot.split("/")[0]]) for slot in inputs}
 
 
 def pod_request(

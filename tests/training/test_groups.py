@@ -25,7 +25,7 @@ from tests.support.pods import (
     pod,
     pod_request,
     points_of,
-    publish_folder,
+    publish_inputs,
     told,
     wait_for,
 )
@@ -44,10 +44,7 @@ def torchrun(processes: int) -> list[str]:
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory, inputs: Inputs) -> tuple[Store, dict[str, Artifact]]:
     store = Store(tmp_path_factory.mktemp("groups") / "store")
-    kinds = {slot.removesuffix("/*"): kind for slot, kind in STAGE.slots.items()}
-    return store, {
-        slot: publish_folder(store, inputs[slot].path, kinds[slot.split("/")[0]]) for slot in inputs
-    }
+    return store, publish_inputs(store, STAGE, inputs)
 
 
 @pytest.mark.slow

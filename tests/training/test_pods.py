@@ -12,7 +12,7 @@ from codellm_dag.recipes.training import PretrainingRecipe
 from codellm_dag.stages.messages import Message
 from codellm_dag.stages.protocol import Inputs
 from codellm_dag.stages.registry import STAGES
-from codellm_dag.store import Artifact, Store
+from codellm_dag.store import Store
 from tests.support.pods import (
     events_of,
     logs,
@@ -21,7 +21,7 @@ from tests.support.pods import (
     pod,
     pod_request,
     points_of,
-    publish_folder,
+    publish_inputs,
     told,
     wait_for,
 )
@@ -29,11 +29,6 @@ from tests.training.conftest import TINY
 
 STAGE = STAGES["pretrained_checkpoint"]
 STEPS = 200
-
-
-def artifacts(store: Store, inputs: Inputs) -> dict[str, Artifact]:
-    kinds = {slot.removesuffix("/*"): kind for slot, kind in STAGE.slots.items()}
-    return {slot: publish_folder(store, inputs[slot].path, kinds[slot.split("/")[0]]) for slot in inputs}
 
 
 def lengthened(steps: int) -> PretrainingRecipe:
@@ -49,7 +44,7 @@ def test_an_evicted_training_saves_and_goes_on_elsewhere_with_equal_losses(
     inputs: Inputs, tmp_path: Path
 ) -> None:
     store = Store(tmp_path / "store")
-    slots = artifacts(store, inputs)
+    slots = publish_inputs(store, STAGE, inputs)
     whole = pod_request(store, STAGE, lengthened(STEPS), slots, attempt="whole", resume=None)
     assert pod(whole, tmp_path / "whole").wait(100) == 0, told(whole, tmp_path / "whole")
 

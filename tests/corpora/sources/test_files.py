@@ -16,8 +16,8 @@ import pytest
 
 from codellm_dag.corpora.errors import CorpusError, MissingSource
 from codellm_dag.corpora.sources import open_source, resolve
-from codellm_dag.corpora.sources.digests import file_digests
-from codellm_dag.corpora.sources.local_dir import list_files
+from codellm_dag.corpora.sources.digests import REMEMBER_FROM_BYTES, file_digests
+from codellm_dag.corpora.sources.local_dir import list_files, read_folder
 from codellm_dag.recipes.corpora import RawCorpusRecipe
 from codellm_dag.recipes.sources import SourceRecipe
 
@@ -110,11 +110,17 @@ def test_a_folder_that_is_not_as_described_is_an_error(folder, values, message):
         resolve(_recipe(folder, **values), values.get("language", "go"))
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_an_unreadable_file_is_named(folder):
-    (folder / "main.go").chmod(0)
-    with pytest.raises(CorpusError, match=r"main.go: cannot be read"):
-        resolve(_recipe(folder), "go")
+@pytest.mark.parametrize("remember_from", [0, REMEMBER_FROM_BYTES])
+@pytest.mark.parametrize("name", ["gone.go", "loop.go", "lib/a.go/b.go"])
+def test_a_file_that_cannot_be_read_is_named(folder, name, remember_from):
+    (folder / "loop.go").symlink_to("loop.go")  # not even root can read these three
+    with pytest.raises(CorpusError, match=rf"{name}: cannot be read \(.+\); mend or exclude it"):
+        file_digests(folder, ["main.go", name], remember_from)
+    (source,) = resolve(_recipe(folder), "go").sources
+    files = read_folder(folder, ["main.go", name], source)
+    assert next(files).content == b"package main\n"
+    with pytest.raises(CorpusError, match=rf"{name}: cannot be read \(.+\); mend or exclude it"):
+        next(files)
 
 
 def test_covered_folders_are_not_entered(folder):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from tests.cluster.bed import deletion
 from tests.cluster.bed.conditions import disruption
+from tests.cluster.bed.errors import ApiError
 from tests.cluster.bed.events import Recorder
 from tests.cluster.bed.jobs import INDEX
 from tests.cluster.bed.kubelet import pod_status
@@ -152,7 +153,11 @@ class Kubelet:
         condition = disruption("DeletionByTaintManager", message)
         if self.storage.update(PODS, key, lambda pod: pod_status.with_condition(pod, condition)):
             self._tell(key, "TaintManagerEviction", f"Marking for deletion Pod {key[0]}/{key[1]}")
-            deletion.delete(self.storage, PODS, key, {})
+            try:
+                deletion.delete(self.storage, PODS, key, {})
+            except ApiError as error:
+                if error.code != 404:  # someone else took the pod away meanwhile, as is wanted
+                    self.problems.append(f"taint manager, Pod {key[0]}/{key[1]}: {error}")
 
     def collect(self, key: Key) -> None:
         """The lost node is removed from the cluster: its pod is failed and taken away (PodGC)."""

@@ -11,6 +11,8 @@ import pytest
 from kubernetes.client import ApiException
 
 from tests.cluster.bed import Bed, steps
+from tests.cluster.bed.resources import PODS
+from tests.cluster.bed.storage import Entry
 from tests.cluster.bed.tests.conftest import Clients
 from tests.cluster.bed.tests.manifests import job, pod
 
@@ -93,6 +95,20 @@ def test_a_lost_node_answers_nothing(bed: Bed, api: Clients) -> None:
     time.sleep(0.1)
     api.core.delete_namespaced_pod("p", "default", grace_period_seconds=0)
     assert bed.objects("pods") == []
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_pod_that_is_taken_away_while_its_lost_node_gives_it_up(bed: Bed, api: Clients) -> None:
+    def take_away(entry: Entry) -> None:
+        marks = {mark.get("reason") for mark in entry.item.get("status", {}).get("conditions", ())}
+        if (entry.resource, entry.change) == (PODS, "MODIFIED") and "DeletionByTaintManager" in marks:
+            bed.storage.remove(PODS, ("default", "p"))
+
+    bed.storage.listeners.append(take_away)
+    play(bed, api, *steps.BEGIN, steps.lose_node())
+    bed.wait(lambda: ("Warning", "NodeNotReady") in events(bed) and not bed.objects("pods"))
+    time.sleep(0.1)
+    assert bed.problems == []
 
 
 def test_a_node_that_is_only_cut_off_goes_on_unseen(bed: Bed, api: Clients, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
@@ -60,12 +61,20 @@ def resolve_stage(stage: Stage | str) -> Stage:
 
 
 def check_recipe(stage: Stage, recipe: Recipe) -> None:
-    """Raise InvalidRequestError unless `recipe` is of the stage's class."""
+    """Raise InvalidRequestError unless `recipe` is of the stage's class.
+
+    Raises InvalidRecipeError, one line a field, where a module that it chooses cannot do what it asks for.
+    """
     wanted = stage.recipe_class()
     if not isinstance(recipe, wanted):
         raise InvalidRequestError(
             f"stage {stage.name!r} takes a {wanted.__name__}, not a {type(recipe).__name__}"
         )
+    lines = [
+        line for name in recipe.chosen_modules() for line in importlib.import_module(name).refusals(recipe)
+    ]
+    if lines:
+        raise InvalidRecipeError("\n".join(f"{wanted.__name__}.{line}" for line in lines))
 
 
 def check_slots(stage: Stage, inputs: Mapping[str, Artifact | None]) -> None:

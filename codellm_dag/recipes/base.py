@@ -46,7 +46,11 @@ class Recipe(BaseModel):
         return type(self).parse(values)
 
     def chosen_modules(self) -> tuple[str, ...]:
-        """Modules whose code a stage reaches because of this recipe's values, beside those it imports."""
+        """Modules whose code a stage reaches because of this recipe's values, beside those it imports.
+
+        Each has a function ``refusals(recipe)``, which is asked before anything is launched, also where no
+        PyTorch is installed: what of the recipe it cannot do, one line each that begins with the field.
+        """
         return ()
 
     def chosen_packages(self) -> tuple[str, ...]:

@@ -39,7 +39,7 @@ class Stage:
         return getattr(importlib.import_module(module), name)
 
     def roots(self, recipe: Recipe) -> tuple[str, ...]:
-        """Modules from which the code digest starts: the stage's, the recipe's, and what the recipe chooses."""
+        """Modules that the code digest starts from: the stage's, the recipe's, what the recipe chooses."""
         return (self.module, self.recipe.partition(":")[0], *recipe.chosen_modules())
 
     def packages_for(self, recipe: Recipe) -> tuple[str, ...]:

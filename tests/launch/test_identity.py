@@ -13,6 +13,7 @@ from codellm_dag.recipes.base import InvalidRecipeError, Recipe
 from codellm_dag.recipes.tokens import TokenizerRecipe
 from codellm_dag.stages.registry import Stage
 from codellm_dag.store import Artifact, Store
+from tests.support.choosing import ChoosingRecipe
 from tests.support.stores import publish
 from tests.support.tiny_recipes import TinyRecipe
 from tests.support.tiny_stages import JOIN, WORDS, tiny
@@ -51,6 +52,15 @@ def test_golden_fingerprint(words: Artifact) -> None:
         "tests.support.tiny_recipes",
         "codellm_dag.recipes.base",
     }
+
+
+def test_what_a_chosen_module_cannot_do_is_refused_before_a_launch(words: Artifact) -> None:
+    stage = Stage("join", "corpus", JOIN.module, "tests.support.choosing:ChoosingRecipe", dict(JOIN.slots))
+    identity = identify(stage, ChoosingRecipe(depth=2), {"words": words})
+    assert "tests.support.choosing" in identity.code.modules
+    with pytest.raises(InvalidRecipeError) as error:
+        identify(stage, ChoosingRecipe(depth=3), {"words": words})
+    assert str(error.value) == "ChoosingRecipe.depth = 3: too deep; allowed: 1, 2"
 
 
 def test_inputs_count_by_content_not_by_origin(words: Artifact) -> None:

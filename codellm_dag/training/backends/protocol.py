@@ -1,13 +1,14 @@
 """What a backend does: a training job becomes a framework's configuration, is checked by it, and is run.
 
-A backend is a module of this folder whose functions are those of `Backend`; a recipe's ``backend.name`` is the
-module's name. It is imported only where a stage runs, and only its own module is in the code digest of a
-stage that uses it: module-level imports of other backends would change that. A framework that is installed
-beside us is imported inside the functions; one with an environment of its own runs as a subprocess of
-`Rendered.command`, and its module names the pinned requirements that lie beside it, which puts them into the
-code digest.
+A backend is a module of this folder whose functions are those of `Backend`; a recipe's ``backend.name`` is
+the module's name. Only the chosen backend's module is in a stage's code digest: no backend imports another at
+module level. `refusals` is asked before a launch, where no PyTorch may be installed: PyTorch, NumPy and
+frameworks are imported inside the functions. A framework with an environment of its own runs as a subprocess
+of `Rendered.command`, and its module names the pinned requirements that lie beside it, which puts them into
+the code digest.
 
-The stage's order: `refusals`, `render`, `validate`, `train`. In a group every process does all of them.
+The order: `refusals` (by the launcher), then in the stage `render`, `validate`, `train`; in a group every
+process does all three.
 """
 
 from __future__ import annotations
@@ -16,14 +17,17 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from codellm_dag.recipes.backends import Backend as BackendRecipe
-from codellm_dag.recipes.base import InvalidRecipeError
 from codellm_dag.recipes.training import PretrainingRecipe, SftRecipe
 from codellm_dag.stages.protocol import VOLATILE, Report
 from codellm_dag.training.plan import Plan, Trained
-from codellm_dag.training.rows import Rows
+
+if TYPE_CHECKING:
+    from codellm_dag.training.rows import Rows
+
+TrainingRecipe = PretrainingRecipe | SftRecipe
 
 
 class BackendUnavailableError(RuntimeError):
@@ -50,7 +54,7 @@ class TrainingJob:
     """
 
     kind: Literal["pretraining", "sft"]
-    recipe: PretrainingRecipe | SftRecipe
+    recipe: TrainingRecipe
     build: Callable[[], Any]
     tokenizer: Path
     rows: Rows
@@ -116,10 +120,11 @@ class Backend(Protocol):
         """The framework's version, e.g. ``0.19.8``. Raises BackendUnavailableError."""
         ...
 
-    def refusals(self, job: TrainingJob) -> list[str]:
+    def refusals(self, recipe: TrainingRecipe) -> list[str]:
         """What of the recipe the framework cannot express: ``optimizer.name = muon: …; allowed: adamw``.
 
         Beyond the fields of `Backend` itself, which its recipe refuses. Empty when all can be expressed.
+        Asked before anything is launched.
         """
         ...
 
@@ -152,13 +157,9 @@ def backend(name: str) -> Backend:
 def run(job: TrainingJob, out: Path, report: Report) -> Finished:
     """Train `job` with the backend that its recipe names; its configuration is kept in ``out/_volatile``.
 
-    Metrics: backend, backend_version. Raises InvalidRecipeError with one line for each field that the
-    framework cannot express, and what the backend raises.
+    Metrics: backend, backend_version. Raises what the backend raises.
     """
     chosen = backend(job.backend.name)
-    if lines := chosen.refusals(job):
-        owner = type(job.recipe).__name__
-        raise InvalidRecipeError("\n".join(f"{owner}.{line}" for line in lines))
     report.metric(backend=job.backend.name, backend_version=chosen.version())
     rendered = chosen.render(job)
     chosen.validate(rendered)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 
 from codellm_dag.stages.protocol import Report
-from codellm_dag.training.backends.protocol import Finished, Rendered, TrainingJob
-from codellm_dag.training.processes import Processes
-from codellm_dag.training.trainer import train as train_packed
+from codellm_dag.training.backends.protocol import Finished, Rendered, TrainingJob, TrainingRecipe
 
 
 def version() -> str:
@@ -15,9 +13,9 @@ def version() -> str:
     return importlib.metadata.version("transformers")
 
 
-def refusals(job: TrainingJob) -> list[str]:
+def refusals(recipe: TrainingRecipe) -> list[str]:
     """Nothing: every recipe was made for this backend first."""
-    del job
+    del recipe
     return []
 
 
@@ -34,6 +32,9 @@ def validate(rendered: Rendered) -> None:
 
 def train(job: TrainingJob, rendered: Rendered, report: Report) -> Finished:
     """Train in this process, one of ``job.processes``."""
+    from codellm_dag.training.processes import Processes
+    from codellm_dag.training.trainer import train as train_packed
+
     del rendered
     model = job.build()
     trained = train_packed(model, job.rows, job.plan, report)

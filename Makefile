@@ -7,10 +7,10 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo ui test test-browser test-cluster lint lock clean
+.PHONY: help setup demo ui test test-browser test-cluster test-frameworks lint lock clean
 
 help: ## what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
@@ -39,7 +39,7 @@ lint: setup $(VENV)/.installed-test ## style, types and the import rules of the 
 	$(BIN)/lint-imports
 
 test: lint ## style, types, import rules and the test suite
-	$(BIN)/pytest -n 2 --dist loadfile -m "not browser and not cluster" tests $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile -m "not browser and not cluster and not frameworks" tests $(ARGS)
 
 test-browser: setup $(VENV)/.installed-test ## the UI in a headless Chromium (installs Debian's chromium when it is missing)
 	@command -v chromium >/dev/null \
@@ -52,6 +52,9 @@ test-cluster: setup $(VENV)/.installed-test ## real containers on the test clust
 	@command -v podman >/dev/null && command -v runc >/dev/null && command -v iptables >/dev/null \
 	  || { apt-get update -qq && apt-get install -y -qq $(PODMAN); }
 	$(BIN)/pytest -m cluster tests/cluster $(ARGS)
+
+test-frameworks: setup $(VENV)/.installed-test ## outside training frameworks, in environments that it builds (about 7 GB)
+	$(BIN)/pytest -m frameworks tests/training $(ARGS)
 
 lock: setup $(VENV)/.installed-test ## write constraints.txt from what is installed
 	$(BIN)/pip freeze --exclude-editable | grep -v '^codellm-dag' | sed 's/+cpu$$//' > constraints.txt

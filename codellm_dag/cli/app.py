@@ -4,7 +4,19 @@ from __future__ import annotations
 
 import typer
 
-from codellm_dag.cli import demo, diff, lineage, plan, reap, reproduce, scores, trials, verify, why
+from codellm_dag.cli import (
+    demo,
+    diff,
+    environments,
+    lineage,
+    plan,
+    reap,
+    reproduce,
+    scores,
+    trials,
+    verify,
+    why,
+)
 
 app = typer.Typer(
     name="codellm-dag",
@@ -29,3 +41,4 @@ for command in (
     reap.reap,
 ):
     app.command()(command)
+app.add_typer(environments.app, name="environments")

@@ -1,7 +1,7 @@
 """Environments of outside frameworks: pinned packages, each set in a virtual environment of its own.
 
-``<name>.txt`` beside this file lists every package with its version; nothing is resolved when it is
-installed (``--no-deps``), so nothing pulls CUDA's libraries or a version that clashes. Two comments there
+``training/backends/<name>.txt`` lists every package with its version (it lies beside the backend whose code
+digest it is part of); nothing is resolved when it is installed (``--no-deps``), so nothing pulls CUDA's libraries or a version that clashes. Two comments there
 are read: ``# framework: DISTRIBUTION`` is the package that the environment is for, ``# empty module: NAME``
 a module the framework imports but does not need, put in place empty. Folders lie in
 ``$CODELLM_ENVIRONMENTS``, else in ``environments`` of the cache; the name ends in a digest of the list and
@@ -29,7 +29,7 @@ from codellm_dag.store import cache_root
 from codellm_dag.training.environments.pytorch import install_pytorch, pip
 
 VARIABLE = "CODELLM_ENVIRONMENTS"
-_HERE = Path(__file__).parent
+_LISTS = Path(__file__).parents[1] / "backends"
 _STALE = 86_400.0
 """Seconds after which an unfinished folder is taken for one whose build was killed."""
 
@@ -136,12 +136,12 @@ def _remove_stale(root: Path) -> None:
 
 def names() -> tuple[str, ...]:
     """The environments there are, in alphabetical order."""
-    return tuple(sorted(path.stem for path in _HERE.glob("*.txt")))
+    return tuple(sorted(path.stem for path in _LISTS.glob("*.txt")))
 
 
 def environment(name: str) -> FrameworkEnvironment:
     """The environment of that name. Raises ValueError with the names there are."""
-    path = _HERE / f"{name}.txt"
+    path = _LISTS / f"{name}.txt"
     if name not in names():
         raise ValueError(f"there is no environment {name!r}; allowed: {', '.join(names())}")
     return FrameworkEnvironment(name, path.read_text(encoding="utf-8"))

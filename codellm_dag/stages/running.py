@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.metadata
 import os
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from pathlib import Path
 from dagster_pipes import PipesContext
 
 from codellm_dag.recipes.base import InvalidRecipeError, Recipe
-from codellm_dag.stages.environment import collect_environment
+from codellm_dag.stages.environment import collect_environment, version_of
 from codellm_dag.stages.group import ALONE, Board, Failure, WorkerGroup
 from codellm_dag.stages.protocol import Inputs, LocalArtifact, Report
 from codellm_dag.stages.reporting import StageReport
@@ -152,7 +151,7 @@ def _check_code(request: StageRequest) -> None:
             f"{'differs' if len(wrong) == 1 else 'differ'}: start again (or rebuild the image)"
         )
     for name, version in request.packages.items():
-        found = importlib.metadata.version(name)
+        found = version_of(name)
         if found != version:
             raise StageSetupError(f"the package {name} is {found} here, {version} was asked for")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import sys
 
 import pytest
 
@@ -52,6 +53,13 @@ def test_golden_fingerprint(words: Artifact) -> None:
         "tests.support.tiny_recipes",
         "codellm_dag.recipes.base",
     }
+
+
+def test_the_interpreter_counts_where_it_is_declared(words: Artifact) -> None:
+    identity = identify(
+        tiny("join", "join_stage", dict(JOIN.slots), packages=("python",)), TinyRecipe(), {"words": words}
+    )
+    assert identity.payload["packages"] == {"python": f"{sys.version_info[0]}.{sys.version_info[1]}"}
 
 
 def test_what_a_chosen_module_cannot_do_is_refused_before_a_launch(words: Artifact) -> None:

@@ -63,14 +63,21 @@ ROWS = [
         deletes=1,
         seconds=4,
     ),
-    Row(
-        "a stage that diverges",
-        lambda s: [
-            ("a1", [*steps.BEGIN, s.opens(), s.fails("diverged", "loss is nan"), s.closes(), steps.exit(1)])
-        ],
-        "diverged",
-        "loss is nan",
-        {"infra_retries": 2},
+    *(
+        Row(
+            f"a stage that says {label}",
+            lambda s, label=label, words=words: [
+                ("a1", [*steps.BEGIN, s.opens(), s.fails(label, words), s.closes(), steps.exit(1)])
+            ],
+            label,
+            words,
+            {"infra_retries": 2},
+        )
+        for label, words in {
+            "diverged": "loss is nan",
+            "invalid_recipe": "tokens = 3 is less than one step",
+            "error": "ZeroDivisionError: division by zero",
+        }.items()
     ),
     Row(
         "an exit code without a word",

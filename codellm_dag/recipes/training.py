@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from codellm_dag.recipes.backends import Backend
 from codellm_dag.recipes.base import Recipe
+from codellm_dag.recipes.training_options import Divergence
 
 
 class ModelShape(Recipe):
@@ -114,6 +115,9 @@ class _TrainingRecipe(Recipe):
     """What pretraining and fine-tuning share."""
 
     backend: Backend = Field(default_factory=Backend, description="Framework that trains, and its sharding.")
+    divergence: Divergence = Field(
+        default_factory=Divergence, description="What is done about a loss that goes wrong."
+    )
 
     def chosen_modules(self) -> tuple[str, ...]:
         return (self.backend.module,)

@@ -6,12 +6,13 @@ processes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch.utils.data import Dataset, Sampler
 
 from codellm_dag.recipes.training import Batch
+from codellm_dag.training.divergence import Rollback, without_skipped
 from codellm_dag.training.processes import Processes
 from codellm_dag.training.rows import Rows, row_order
 
@@ -36,11 +37,12 @@ def accumulation_steps(batch: Batch, processes: int) -> int:
 
 
 class OrderedRows(Dataset):
-    """The `total` rows of a run in the order they are read, as tensors."""
+    """The `total` rows of a run in the order they are read, as tensors; none that `rollbacks` left out."""
 
-    def __init__(self, rows: Rows, total: int, seed: int) -> None:
+    def __init__(self, rows: Rows, total: int, seed: int, rollbacks: Sequence[Rollback] = ()) -> None:
         self.rows = rows
-        self.order = row_order(len(rows), total, seed)
+        skipped = sum(rollback.rows for rollback in rollbacks)
+        self.order = without_skipped(row_order(len(rows), total + skipped, seed), rollbacks)
 
     def __len__(self) -> int:
         return len(self.order)

@@ -8,46 +8,54 @@ from typing import Any
 from transformers import TrainerCallback
 
 from codellm_dag.stages.protocol import Report
+from codellm_dag.training import saving
 from codellm_dag.training.plan import Plan
 from codellm_dag.training.processes import Processes
 from codellm_dag.training.rows import Rows
 
-SAVE_SECONDS = 20.0
-"""Seconds between checkpoints to resume from, at least; they change no result."""
-SAVE_SHARE = 20
-"""And at least so many times as long as the last one took to save: at most a twentieth of all time."""
+
+class SaveWhenDue(TrainerCallback):
+    """Asks for checkpoints: by the clock, where the recipe wants one to go back to, and before the end.
+
+    ``stopped`` says whether the run was asked to end.
+    """
+
+    def __init__(self, plan: Plan, report: Report, processes: Processes, saver: saving.Saver) -> None:
+        self.plan, self.report, self.processes, self.saver = plan, report, processes, saver
+        self.machines = saving.machines_of(processes)
+        self.stopped = False
+        self._due = time.monotonic() + saving.FIRST_SAVE_SECONDS
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Save where the last checkpoint is long ago or the end is asked for; not after the last step."""
+        del args, kwargs
+        due = self.processes.first and time.monotonic() >= self._due  # rank 0's clock counts
+        due = due and not self.saver.busy
+        stop, save = self.processes.any(self.report.stop_requested(), due)
+        every = self.plan.rollback_steps
+        if state.global_step < self.plan.steps:
+            control.should_save = save or stop or (every > 0 and state.global_step % every == 0)
+            control.should_training_stop = self.stopped = stop
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Choose when to save next."""
+        del args, state, control, kwargs
+        hours = self.report.runtime.hours_between_failures
+        self._due = time.monotonic() + saving.save_interval(self.saver.cost, hours, self.machines)
 
 
 class Reporter(TrainerCallback):
-    """Tells `report` how training goes, and asks for checkpoints by the clock."""
+    """Tells `report` how training goes."""
 
-    def __init__(self, plan: Plan, rows: Rows, report: Report, processes: Processes) -> None:
-        self.plan, self.report, self.processes = plan, report, processes
-        self.step_tokens = plan.batch.global_rows * rows.sequence_length
-        self.stopped = False
-        self._step_ended = self._save_due = time.monotonic() + SAVE_SECONDS
+    def __init__(self, plan: Plan, rows: Rows, report: Report) -> None:
+        self.plan, self.report = plan, report
+        self.sequence_length = rows.sequence_length
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Report what an earlier attempt did, so that curves are whole."""
         del args, control, kwargs
         for entry in state.log_history:
             self._point(entry)
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Save where the last checkpoint is long ago or the end is asked for; not after the last step."""
-        del args, kwargs
-        self._step_ended = time.monotonic()
-        due = self.processes.first and self._step_ended >= self._save_due  # rank 0's clock counts
-        stop, save = self.processes.any(self.report.stop_requested(), due)
-        if state.global_step < self.plan.steps:
-            control.should_save = save or stop
-            control.should_training_stop = self.stopped = stop
-
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Choose when to save next."""
-        del args, state, control, kwargs
-        now = time.monotonic()
-        self._save_due = now + max(SAVE_SECONDS, SAVE_SHARE * (now - self._step_ended))
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """One point a step."""
@@ -64,5 +72,5 @@ class Reporter(TrainerCallback):
             learning_rate=entry["learning_rate"],
             grad_norm=entry.get("grad_norm", 0.0),
         )
-        done, total = step * self.step_tokens, self.plan.steps * self.step_tokens
+        done, total = (self.plan.rows_until(at) * self.sequence_length for at in (step, self.plan.steps))
         self.report.progress(done, total, unit="tokens", note=f"loss {entry['loss']:.3f}")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from codellm_dag.recipes.training import Batch
 from codellm_dag.recipes.training import Optimizer as OptimizerRecipe
+from codellm_dag.recipes.training_options import Divergence
 
 
 class ResumeMismatchError(RuntimeError):
@@ -15,7 +16,7 @@ class ResumeMismatchError(RuntimeError):
 
 
 class DivergedError(RuntimeError):
-    """The loss or the gradient is not finite; the message names step and knobs."""
+    """The loss or the gradient is not finite, or the loss has a spike; the message names step and knobs."""
 
     label = "diverged"  # the ledger's word for it
 
@@ -31,11 +32,24 @@ class Plan:
     steps: int
     seed: int
     identity: str
+    divergence: Divergence = field(default_factory=Divergence)
+
+    @property
+    def rollback_steps(self) -> int:
+        """Steps between checkpoints to go back to; 0 where the recipe asks for none."""
+        return self.divergence.rollback_steps if self.divergence.action == "rollback" else 0
+
+    def rows_until(self, step: int) -> int:
+        """Rows that the first `step` steps read."""
+        return step * self.batch.global_rows
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a run did. ``losses``: mean loss in nats of each step; ``targets``: tokens that had a loss."""
+    """What a run did. ``losses``: mean loss in nats of each step; ``targets``: tokens that had a loss.
+
+    Both are of the steps that led to the result, not of those that a rollback undid.
+    """
 
     losses: list[float]
     targets: int

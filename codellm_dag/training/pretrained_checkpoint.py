@@ -56,7 +56,7 @@ def run(recipe: PretrainingRecipe, inputs: Inputs, out: Path, report: Report) ->
         )
     end_of_text = tokenizers.token_id(vocabulary, END_OF_TEXT)
     identity = run_identity(recipe, inputs, report.runtime.threads)
-    plan = Plan(recipe.optimizer, recipe.batch, steps, recipe.seed, identity)
+    plan = Plan(recipe.optimizer, recipe.batch, steps, recipe.seed, identity, recipe.divergence)
     with tempfile.TemporaryDirectory(prefix="training-") as work:
         job = TrainingJob(
             kind="pretraining",

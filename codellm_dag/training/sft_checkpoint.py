@@ -68,7 +68,7 @@ def run(recipe: SftRecipe, inputs: Inputs, out: Path, report: Report) -> None:
             tokenizer=tokenizer,
             rows=read,
             messages=messages,
-            plan=Plan(recipe.optimizer, recipe.batch, steps, recipe.seed, identity),
+            plan=Plan(recipe.optimizer, recipe.batch, steps, recipe.seed, identity, recipe.divergence),
             processes=Processes.join().size,
             micro_rows=recipe.batch.micro_rows,
             work=Path(work),

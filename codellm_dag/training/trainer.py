@@ -1,10 +1,10 @@
 """Training a causal model on packed rows: Hugging Face's `Trainer` with our data order, loss and checkpoints.
 
 What it adds to `Trainer`: rows never attend across pieces; the loss is the mean over all targets of the
-global batch; rows are read in an order that follows from the seed alone; every step's loss is reported and
-a loss that is not finite stops the run; checkpoints to resume from are whole or absent and belong to one
-run; a resumed run ends in the same bytes as one that was never stopped; a run that is asked to end saves
-after its step. Stages are `pretrained_checkpoint.py` and `sft_checkpoint.py`.
+global batch; rows are read in an order that follows from the seed alone; every step's loss is reported; one
+that goes wrong stops the run or sends it back (`divergence.py`); checkpoints to resume from are whole or
+absent and belong to one run; a resumed run ends in the same bytes as one that was never stopped; a run that
+is asked to end saves after its step. Stages are `pretrained_checkpoint.py` and `sft_checkpoint.py`.
 
 Several processes (torchrun) share the global batch: micro-batch k of a step goes to rank k mod size, so all
 see the rows that one process sees, and the loss is the mean over the same targets. Every process holds the
@@ -13,8 +13,10 @@ whole model (DistributedDataParallel); sharded models are not covered here.
 
 from __future__ import annotations
 
-import math
+import gc
 import tempfile
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,45 +28,110 @@ from transformers.utils import logging as transformers_logging
 
 from codellm_dag.stages.protocol import Report, Stopped
 from codellm_dag.training.batches import MicroBatches, OrderedRows, accumulation_steps
-from codellm_dag.training.callbacks import Reporter
+from codellm_dag.training.callbacks import Reporter, SaveWhenDue
 from codellm_dag.training.checkpoints import ResumeFolder
 from codellm_dag.training.determinism import deterministic
+from codellm_dag.training.divergence import Diverging, Rollback, trouble
 from codellm_dag.training.model import TargetLosses, target_losses
 from codellm_dag.training.optimizer import make_optimizer
 from codellm_dag.training.plan import DivergedError, Plan, ResumeMismatchError, Trained
 from codellm_dag.training.processes import Processes
 from codellm_dag.training.rows import IGNORED, Rows
+from codellm_dag.training.saving import Saver, snapshot
 from codellm_dag.training.schedule import learning_rate_share
 
 
 def train(model: Any, rows: Rows, plan: Plan, report: Report) -> Trained:
     """Train `model` in place on `rows` by `plan`, resuming from ``report.resume_dir`` where it can.
 
-    Raises DivergedError when a loss or gradient norm is not finite, UnevenBatchError, and Stopped.
+    Raises DivergedError when a loss goes wrong and the recipe allows no (further) rollback, UnevenBatchError,
+    and Stopped.
     """
     transformers_logging.disable_progress_bar()
-    processes = Processes.join()
-    folder = ResumeFolder(report.resume_dir, plan.identity)
-    start = _common_start(folder, processes)
-    report.log(f"resuming from {start.name}" if start else "no checkpoint to resume from")
-    history = folder.processes_of(start) if start else []
-    if history[-1:] != [processes.size]:
-        history.append(processes.size)
-    if len(history) > 1:
-        report.metric(processes=", then ".join(map(str, history)))
-    arguments = _arguments(plan, report.resume_dir, processes.size)
-    order = OrderedRows(rows, plan.steps * plan.batch.global_rows, plan.seed)
-    trainer = PackedTrainer(model, order, plan, folder, arguments, processes, history)
-    reporter = Reporter(plan, rows, report, processes)
-    trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(reporter)
-    with deterministic():
-        trainer.train(resume_from_checkpoint=str(start) if start else None)
-    if reporter.stopped:
-        raise Stopped(f"asked to end; saved after step {trainer.state.global_step} of {plan.steps}")
-    entries = trainer.state.log_history
-    losses = [entry["loss"] for entry in entries if "loss" in entry]
-    return Trained(losses, int(sum(entry.get("targets", 0) for entry in entries)))
+    return _Run(model, rows, plan, report).train()
+
+
+class _Run:
+    """A run from where it is resumed to its end, rollbacks included."""
+
+    def __init__(self, model: Any, rows: Rows, plan: Plan, report: Report) -> None:
+        self.model, self.rows, self.plan, self.report = model, rows, plan, report
+        self.processes = Processes.join()
+        keep = report.runtime.keep_checkpoints
+        self.folder = ResumeFolder(report.resume_dir, plan.identity, keep, plan.rollback_steps)
+        self.history: list[int] = []
+        self.rollbacks: list[Rollback] = []
+
+    def train(self) -> Trained:
+        start = _common_start(self.folder, self.processes)
+        self.report.log(f"resuming from {start.name}" if start else "no checkpoint to resume from")
+        if start:
+            self.history, self.rollbacks = self.folder.processes_of(start), self.folder.rollbacks_of(start)
+        if self.history[-1:] != [self.processes.size]:
+            self.history.append(self.processes.size)
+        if len(self.history) > 1:
+            self.report.metric(processes=", then ".join(map(str, self.history)))
+        while isinstance(end := self._train_from(start), Diverging):
+            self.rollbacks.append(_rollback(end, self.plan, len(self.rollbacks)))
+            self.report.log(f"step {end.step}: {end.reason}; going back to {self.rollbacks[-1].back_to}")
+            start = self._go_back(self.rollbacks[-1])
+        if self.rollbacks:
+            skipped = sum(rollback.rows for rollback in self.rollbacks)
+            self.report.metric(rollbacks=len(self.rollbacks), rows_skipped=skipped)
+            self.report.table("rollbacks", [asdict(rollback) for rollback in self.rollbacks[:100]])
+        return end
+
+    def _train_from(self, start: Path | None) -> Trained | Diverging:
+        """Train from a checkpoint, or from the beginning, to the end or to a step that goes wrong."""
+        plan, report, processes = self.plan, self.report, self.processes
+        arguments = _arguments(plan, report.resume_dir, processes.size)
+        order = OrderedRows(self.rows, plan.rows_until(plan.steps), plan.seed, self.rollbacks)
+        trainer = PackedTrainer(self.model, order, plan, self.folder, arguments, processes, self.history)
+        trainer.rollbacks = self.rollbacks
+        saves = SaveWhenDue(plan, report, processes, trainer.saver)
+        trainer.remove_callback(PrinterCallback)
+        trainer.add_callback(Reporter(plan, self.rows, report))
+        trainer.add_callback(saves)
+        try:
+            with deterministic():
+                trainer.train(resume_from_checkpoint=str(start) if start else None)
+        except Diverging as diverging:
+            return Diverging(diverging.step, diverging.reason)  # without frames that hold the trainer
+        finally:
+            trainer.saver.wait()
+        if saves.stopped:
+            raise Stopped(f"asked to end; saved after step {trainer.state.global_step} of {plan.steps}")
+        entries = trainer.state.log_history
+        losses = [entry["loss"] for entry in entries if "loss" in entry]
+        return Trained(losses, int(sum(entry.get("targets", 0) for entry in entries)))
+
+    def _go_back(self, rollback: Rollback) -> Path | None:
+        """The checkpoint to go on from, in every process; it tells of the rollbacks from now on."""
+        gc.collect()  # a DistributedDataParallel that is gone leaves the parameters' gradients alone
+        if self.processes.first:
+            found = self.folder.to_go_back_to(rollback.step)
+            assert found is not None, f"no checkpoint at a multiple of {self.plan.rollback_steps} steps"
+            self.folder.go_back_to(found, self.rollbacks)
+        return _common_start(self.folder, self.processes)
+
+
+def _rollback(diverging: Diverging, plan: Plan, before: int) -> Rollback:
+    """How to go on after a step that went wrong, `before` rollbacks having been made already.
+
+    Raises DivergedError where the recipe allows no (further) rollback.
+    """
+    why = f"{diverging.reason} at step {diverging.step} of {plan.steps}"
+    advice = "lower learning_rate or matrix_learning_rate, or lengthen warmup_fraction"
+    if not plan.rollback_steps:
+        raise DivergedError(f"{why}; {advice}")
+    if before == plan.divergence.rollbacks:
+        raise DivergedError(f"{why}, after {before} rollbacks, as many as are allowed; {advice}")
+    back_to = (diverging.step - 1) // plan.rollback_steps * plan.rollback_steps
+    if not back_to:
+        raise DivergedError(f"{why}, before the first checkpoint to go back to; {advice}")
+    first = plan.rows_until(back_to)
+    skipped = max(diverging.step, back_to + plan.divergence.skip_steps)
+    return Rollback(diverging.step, back_to, first, plan.rows_until(skipped) - first, diverging.reason)
 
 
 def _common_start(folder: ResumeFolder, processes: Processes) -> Path | None:
@@ -103,6 +170,9 @@ def _arguments(plan: Plan, folder: Path, processes: int) -> TrainingArguments:
 class PackedTrainer(Trainer):
     """`Trainer` on packed rows whose labels are already moved by one (see `rows.py`)."""
 
+    whole_model = True
+    """Whether each process holds the whole model; only then are checkpoints written by a thread."""
+
     def __init__(
         self,
         model: Any,
@@ -119,6 +189,8 @@ class PackedTrainer(Trainer):
         self.processes = processes
         self.process_history = history
         self.targets = 0
+        self.saver = Saver(processes.first and self.whole_model)
+        self.rollbacks: list[Rollback] = []
         self.loss_is_scaled_for_ga = True  # compute_loss divides by the global batch's targets
 
     def get_train_dataloader(self) -> DataLoader:
@@ -170,16 +242,13 @@ class PackedTrainer(Trainer):
         return target_losses(model, *batch, IGNORED).sum() / num_items_in_batch
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Keep the step's targets in the history, and stop a run that diverged before anything is saved."""
+        """Keep the step's targets in the history. Raises Diverging, before anything is saved."""
         if "loss" in logs:
             logs["targets"] = self.targets
-            for name in ("loss", "grad_norm"):
-                value = logs.get(name, 0.0)
-                if not math.isfinite(value):
-                    raise DivergedError(
-                        f"{name} is {value} at step {self.state.global_step} of {self.plan.steps}; lower "
-                        "learning_rate or matrix_learning_rate, or lengthen warmup_fraction"
-                    )
+            recipe = self.plan.divergence
+            before = [entry["loss"] for entry in self.state.log_history[-recipe.spike_window :]]
+            if reason := trouble(before, logs["loss"], logs.get("grad_norm", 0.0), recipe):
+                raise Diverging(self.state.global_step, reason)
         super().log(logs, start_time)
 
     def _get_output_dir(self, trial: Any) -> str:
@@ -187,11 +256,28 @@ class PackedTrainer(Trainer):
         return str(self.folder.partial)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        self.saver.save(lambda: self._save_here(model, trial), self._save_a_copy)
+
+    def _save_here(self, model: Any, trial: Any) -> None:
         if self.processes.first:
             self.folder.clear_partial()
         super()._save_checkpoint(model, trial)
         if self.processes.first:
-            self.folder.publish(self.state.global_step, self.process_history)
+            self.folder.publish(self.state.global_step, self.process_history, self.rollbacks)
+
+    def _save_a_copy(self) -> Callable[[], None]:
+        step = self.state.global_step
+        self.folder.clear_partial()
+        written = self.folder.partial / f"checkpoint-{step}"
+        written.mkdir()
+        self._save_rng_state(str(written))
+        write = snapshot(self)
+
+        def finish() -> None:
+            write(written)
+            self.folder.publish(step, self.process_history, self.rollbacks)
+
+        return finish
 
     def _save_rng_state(self, output_dir: str) -> None:
         """Every rank's, by rank 0, which alone may be able to keep files."""

@@ -12,6 +12,7 @@ from codellm_dag.recipes.tokens import ShardsRecipe, TokenizerRecipe
 from codellm_dag.recipes.training import PretrainingRecipe
 from codellm_dag.stages.protocol import Inputs
 from codellm_dag.tokens import token_shards, tokenizer
+from codellm_dag.training import saving
 from tests.modelkit.tiny import RecordingReport, artifact
 from tests.tokens.conftest import write_mixture
 
@@ -46,3 +47,9 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
 def files(folder: Path) -> dict[str, bytes]:
     """Content of every file in `folder` by name."""
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
+
+
+def save_always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the trainer save after every step, whatever that costs."""
+    monkeypatch.setattr(saving, "FIRST_SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(saving, "save_interval", lambda *_: 0.0)

@@ -15,7 +15,6 @@ from codellm_dag.stages.failures import label_of
 from codellm_dag.stages.protocol import Inputs
 from codellm_dag.stages.registry import STAGES
 from codellm_dag.store import Artifact, Store
-from codellm_dag.training import callbacks
 from codellm_dag.training.batches import MicroBatches, UnevenBatchError, accumulation_steps
 from codellm_dag.training.processes import Processes
 from tests.support.pods import (
@@ -29,7 +28,7 @@ from tests.support.pods import (
     told,
     wait_for,
 )
-from tests.training.conftest import TINY
+from tests.training.conftest import TINY, save_always
 from tests.training.test_pretrained_checkpoint import run
 
 STAGE = STAGES["pretrained_checkpoint"]
@@ -132,8 +131,7 @@ def test_two_nodes_that_share_nothing_but_the_store(shared, inputs: Inputs, tmp_
 def test_a_run_may_go_on_with_another_number_of_processes_and_says_so(
     inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(callbacks, "SAVE_SECONDS", 0.0)
-    monkeypatch.setattr(callbacks, "SAVE_SHARE", 0)
+    save_always(monkeypatch)
     whole = run(RECIPE, inputs, tmp_path / "whole")
     assert "processes" not in whole.metrics
     (left,) = (tmp_path / "whole/resume").glob("checkpoint-*")

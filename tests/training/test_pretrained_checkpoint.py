@@ -14,11 +14,11 @@ import pytest
 
 from codellm_dag.recipes.training import PretrainingRecipe
 from codellm_dag.stages.protocol import Inputs
-from codellm_dag.training import callbacks, pretrained_checkpoint
+from codellm_dag.training import pretrained_checkpoint
 from codellm_dag.training.plan import DivergedError
 from codellm_dag.training.rows import InvalidTrainingDataError
 from tests.modelkit.tiny import RecordingReport, artifact
-from tests.training.conftest import TINY, files
+from tests.training.conftest import TINY, files, save_always
 
 
 def run(recipe: PretrainingRecipe, inputs: Inputs, folder: Path) -> RecordingReport:
@@ -76,11 +76,12 @@ import sys, time
 from pathlib import Path
 from codellm_dag.recipes.training import PretrainingRecipe
 from codellm_dag.stages.protocol import Inputs
-from codellm_dag.training import callbacks
+from codellm_dag.training import saving
 from tests.modelkit.tiny import artifact
 from tests.training import test_pretrained_checkpoint as here
 
-callbacks.SAVE_SECONDS = callbacks.SAVE_SHARE = 0
+saving.FIRST_SAVE_SECONDS = 0
+saving.save_interval = lambda *_: 0
 point = here.RecordingReport.point
 def slow_point(self, step, **values):
     point(self, step, **values)
@@ -132,7 +133,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(
 def test_a_checkpoint_of_another_recipe_is_not_resumed(
     inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(callbacks, "SAVE_SECONDS", 0.0)
+    save_always(monkeypatch)
     run(TINY, inputs, tmp_path)
     assert any(path.name.startswith("checkpoint-") for path in (tmp_path / "resume").iterdir())
     report = run(TINY.with_changes({"optimizer.learning_rate": 0.001}), inputs, tmp_path)

@@ -32,7 +32,7 @@ _EXPRESSES: Mapping[str, tuple[str, ...]] = {
     "trainer": (),
     "deepspeed": ("zero_stage", "offload"),
     "fsdp2": ("hybrid_sharding",),
-    "llamafactory": ("zero_stage", "offload"),
+    "llamafactory": (),
     "swift": ("zero_stage", "offload", "tensor_parallel", "pipeline_parallel", "expert_parallel"),
     "torchtitan": (
         "hybrid_sharding",

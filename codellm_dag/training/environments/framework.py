@@ -1,13 +1,13 @@
 """Environments of outside frameworks: pinned packages, each set in a virtual environment of its own.
 
-``training/backends/<name>.txt`` lists every package with its version (it lies beside the backend whose code
-digest it is part of); nothing is resolved when it is installed (``--no-deps``), so nothing pulls CUDA's libraries or a version that clashes. Two comments there
-are read: ``# framework: DISTRIBUTION`` is the package that the environment is for, ``# empty module: NAME``
-a module the framework imports but does not need, put in place empty. Folders lie in
-``$CODELLM_ENVIRONMENTS``, else in ``environments`` of the cache; the name ends in a digest of the list and
-of Python's version, so a changed list is another folder. A folder is built under another name and renamed:
-it is complete or absent. Scripts in its ``bin`` name the folder it was built in; start modules with
-``python -m``.
+``training/backends/<name>.txt`` lists every package with its version; it lies beside the backend whose code
+digest it is part of. Nothing is resolved when it is installed (``--no-deps``), so nothing pulls CUDA's
+libraries or a version that clashes. Two comments there are read: ``# framework: DISTRIBUTION`` is the package
+that the environment is for, ``# empty module: NAME`` a module the framework imports but does not need, put in
+place empty. Folders lie in ``$CODELLM_ENVIRONMENTS``, else in ``environments`` of the cache; the name ends in
+a digest of the list and of Python's version, so a changed list is another folder. A folder is built under
+another name and renamed: it is complete or absent. Scripts in its ``bin`` name the folder it was built in;
+start modules with ``python -m``.
 """
 
 from __future__ import annotations
@@ -51,6 +51,11 @@ class FrameworkEnvironment:
     name: str
     requirements: str
 
+    @classmethod
+    def listed(cls, path: Path) -> FrameworkEnvironment:
+        """The environment whose list is the file `path`."""
+        return cls(path.stem, path.read_text(encoding="utf-8"))
+
     @property
     def framework(self) -> str:
         """The distribution that the environment is for."""
@@ -80,14 +85,18 @@ class FrameworkEnvironment:
         """Whether it is there."""
         return self.folder.is_dir()
 
-    @property
-    def python(self) -> Path:
-        """Its interpreter. Raises MissingEnvironmentError."""
+    def require(self) -> None:
+        """Raise MissingEnvironmentError unless it is built."""
         if not self.built:
             raise MissingEnvironmentError(
                 f"the environment of {self.name} ({self.framework} {self.version}) is not built on "
                 f"this machine (no {self.folder}); build it: codellm-dag environments build {self.name}"
             )
+
+    @property
+    def python(self) -> Path:
+        """Its interpreter. Raises MissingEnvironmentError."""
+        self.require()
         return self.folder / "bin" / "python"
 
     def build(self, say: Callable[[str], None] = lambda _: None) -> Path:
@@ -141,7 +150,6 @@ def names() -> tuple[str, ...]:
 
 def environment(name: str) -> FrameworkEnvironment:
     """The environment of that name. Raises ValueError with the names there are."""
-    path = _LISTS / f"{name}.txt"
     if name not in names():
         raise ValueError(f"there is no environment {name!r}; allowed: {', '.join(names())}")
-    return FrameworkEnvironment(name, path.read_text(encoding="utf-8"))
+    return FrameworkEnvironment.listed(_LISTS / f"{name}.txt")

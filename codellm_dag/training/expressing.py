@@ -1,0 +1,94 @@
+"""What of a training recipe an outside framework expresses; asked before a launch, so without PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from codellm_dag.recipes.base import Recipe
+from codellm_dag.recipes.training import PretrainingRecipe, SftRecipe
+
+SHARED_FIELDS = frozenset(
+    {
+        *("optimizer.name", "optimizer.learning_rate", "optimizer.matrix_learning_rate"),
+        *("optimizer.schedule", "optimizer.warmup_fraction", "optimizer.decay_fraction"),
+        *("optimizer.final_fraction", "optimizer.weight_decay", "optimizer.beta1", "optimizer.beta2"),
+        *("optimizer.epsilon", "optimizer.gradient_clip", "batch.global_rows", "batch.micro_rows", "seed"),
+    }
+)
+SFT_FIELDS = SHARED_FIELDS | {"epochs", "sequence_length", "maximum_examples"}
+
+PRETRAINING_FIELDS = (
+    SHARED_FIELDS
+    | {"tokens"}
+    | {
+        f"model.{name}"
+        for name in (
+            *("hidden_size", "layers", "heads", "kv_heads", "intermediate_size", "tie_embeddings"),
+            *("rope_theta", "maximum_positions", "initializer_range"),
+        )
+    }
+)
+
+
+def refuse_all_but(recipe: PretrainingRecipe | SftRecipe, expressed: frozenset[str]) -> list[str]:
+    """A line for every field, beside the backend's, that is not its default and not `expressed`.
+
+    So a field that is added to the recipe later is refused, not ignored. Muon is refused too: where a
+    framework has it, it is another one.
+    """
+    name = recipe.backend.name
+    default = flat(type(recipe)())
+    lines = [
+        f"{field} = {value}: {name} cannot express it; allowed: {default.get(field)}"
+        for field, value in flat(recipe).items()
+        if field not in expressed and not field.startswith("backend.") and value != default.get(field)
+    ]
+    if recipe.optimizer.name != "adamw":
+        lines.append(f"optimizer.name = {recipe.optimizer.name}: {name} has another one; allowed: adamw")
+    return lines
+
+
+def refuse_kind(recipe: PretrainingRecipe | SftRecipe, wanted: type[Recipe]) -> list[str]:
+    """A line if the recipe is not of the class that the backend is used for."""
+    if isinstance(recipe, wanted):
+        return []
+    kind = "fine-tuning on messages" if wanted is SftRecipe else "pretraining on shards"
+    return [
+        f"backend.name = {recipe.backend.name}: used for {kind} only; allowed here: trainer, deepspeed, fsdp2"
+    ]
+
+
+def refuse_schedules(recipe: PretrainingRecipe | SftRecipe, allowed: Mapping[str, bool]) -> list[str]:
+    """Lines for a schedule that is not in `allowed`, or whose end is not what the framework can do.
+
+    `allowed`: schedule → whether its final learning rate can be chosen; False where it always ends at 0.
+    """
+    optimizer, name = recipe.optimizer, recipe.backend.name
+    if optimizer.schedule not in allowed:
+        return [f"optimizer.schedule = {optimizer.schedule}: not in {name}; allowed: {', '.join(allowed)}"]
+    if optimizer.schedule != "constant" and not allowed[optimizer.schedule] and optimizer.final_fraction:
+        return [
+            f"optimizer.final_fraction = {optimizer.final_fraction}: {name}'s schedule "
+            f"{optimizer.schedule} ends at 0; allowed: 0, or a schedule of {_free(allowed)}"
+        ]
+    return []
+
+
+def _free(allowed: Mapping[str, bool]) -> str:
+    return ", ".join(name for name, free in allowed.items() if free) or "none"
+
+
+def flat(recipe: Recipe) -> dict[str, Any]:
+    """Dotted names of a recipe's fields and their values."""
+    found: dict[str, Any] = {}
+
+    def walk(values: Mapping[str, Any], prefix: str) -> None:
+        for name, value in values.items():
+            if isinstance(value, dict):
+                walk(value, f"{prefix}{name}.")
+            else:
+                found[f"{prefix}{name}"] = value
+
+    walk(recipe.model_dump(mode="json"), "")
+    return found

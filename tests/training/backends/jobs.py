@@ -1,0 +1,68 @@
+"""Training jobs for tests of outside frameworks: a tiny Llama, its tokenizer, a few conversations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from codellm_dag.recipes.training import PretrainingRecipe, SftRecipe
+from codellm_dag.training.backends.protocol import TrainingJob
+from codellm_dag.training.chat_examples import tokenized
+from codellm_dag.training.plan import Plan
+from codellm_dag.training.rows import ExampleRows
+from tests.modelkit.tiny import byte_tokenizer, save_checkpoint, tiny_llama
+
+TALKS = [
+    [
+        {"role": "user", "content": f"What is {number} + 1?"},
+        {"role": "assistant", "content": f"It is {number + 1}."},
+    ]
+    for number in range(40)
+]
+SFT: dict[str, Any] = {
+    "optimizer": {"learning_rate": 0.01, "warmup_fraction": 0.2},
+    "batch": {"global_rows": 4, "micro_rows": 2},
+    "sequence_length": 128,
+}
+PRETRAINING: dict[str, Any] = {
+    "model": {"hidden_size": 64, "layers": 4, "heads": 4, "kv_heads": 2, "intermediate_size": 128},
+    "batch": {"global_rows": 8, "micro_rows": 2},
+}
+
+
+def sft(name: str, changes: Mapping[str, Any] | None = None) -> SftRecipe:
+    """The recipe SFT with backend `name` and dotted `changes`."""
+    return SftRecipe.parse({**SFT, "backend": {"name": name}}).with_changes(changes or {})
+
+
+def pretraining(name: str, changes: Mapping[str, Any] | None = None) -> PretrainingRecipe:
+    """The recipe PRETRAINING with backend `name` and dotted `changes`."""
+    return PretrainingRecipe.parse({**PRETRAINING, "backend": {"name": name}}).with_changes(changes or {})
+
+
+def job(
+    recipe: SftRecipe | PretrainingRecipe,
+    folder: Path,
+    steps: int = 10,
+    processes: int = 1,
+    talks: list[list[dict[str, str]]] = TALKS,
+) -> TrainingJob:
+    """`recipe` as a job of `steps` steps below `folder`."""
+    tokenizer = save_checkpoint(folder / "tokenizer", chat=False)
+    (folder / "work").mkdir()
+    length = recipe.sequence_length if isinstance(recipe, SftRecipe) else 128
+    vocabulary = len(byte_tokenizer())
+    return TrainingJob(
+        kind="sft" if isinstance(recipe, SftRecipe) else "pretraining",
+        recipe=recipe,
+        build=lambda: tiny_llama(vocabulary),
+        tokenizer=tokenizer,
+        rows=ExampleRows(list(tokenized(TALKS, tokenizer)), length, 0),
+        messages=talks if isinstance(recipe, SftRecipe) else [],
+        plan=Plan(recipe.optimizer, recipe.batch, steps, recipe.seed, "identity"),
+        processes=processes,
+        micro_rows=recipe.batch.micro_rows,
+        work=folder / "work",
+        resume=folder / "resume",
+    )

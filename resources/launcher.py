@@ -44,6 +44,12 @@ class LauncherResource(dg.ConfigurableResource):
         le=256,
         description="Worker processes of a stage; 0: two, or as many as cores; a pod's CPUs.",
     )
+    micro_rows: int = Field(
+        default=0,
+        ge=0,
+        le=1_000_000,
+        description="Most packed rows of one forward pass in training, what a device's memory holds; 0: all.",
+    )
     pods: str = Field(
         default="",
         description="Shape of the pods, with kubernetes: a preset, or a YAML file of one shape or of one for "
@@ -73,7 +79,11 @@ class LauncherResource(dg.ConfigurableResource):
 
     def runtime(self, stage: str = "") -> Runtime:
         """What a stage may use."""
-        given: dict[str, Any] = {"threads": self.threads, "workers": self.workers}
+        given: dict[str, Any] = {
+            "threads": self.threads,
+            "workers": self.workers,
+            "micro_rows": self.micro_rows,
+        }
         if chosen_launcher(self.kind) == "kubernetes":
             from codellm_dag.launch.kubernetes.quantities import quantity
 

@@ -75,6 +75,8 @@ class _Materialization:
         found = self.request.lookup()
         if isinstance(found, Hit):
             return self._reuse(found)
+        asked = self.request.asked
+        asked.identity.recipe.check_runtime(asked.runtime)
         if not isinstance(self.launcher, RemoteLauncher):
             return self._compute_here(self.launcher, infra_retries, retry_seconds)
         decision = self._explain(found)

@@ -22,7 +22,7 @@ ABSENT = "–"
 _SOURCE_FIELD = re.compile(r"sources\.(\d+)\.(\w+)")
 _RESOLVED = ("content_digest", "sha256", "version", "file")
 """Fields of a source that follow from what lies on the machine, not from what a person chose."""
-_MACHINE = ("cpu_model", "devices", "threads", "image_digest")
+_MACHINE = ("cpu_model", "devices", "threads", "micro_rows", "processes", "image_digest")
 """What of an environment can change the last bits of a float sum."""
 _CONTEXT = ("git_commit", "git_diff_digest", "platform", "cpu_cores", "memory_bytes", "workers")
 

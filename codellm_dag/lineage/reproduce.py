@@ -1,7 +1,8 @@
 """Making a number again: its whole ancestry, rebuilt in an empty store from what the manifests hold.
 
 Every artifact is computed by its stage as it is here, with the recipe its manifest recorded, on the inputs
-that were just rebuilt, with as many threads and workers as the first time. Then contents are compared.
+that were just rebuilt, with as many threads, workers and rows of a forward pass as the first time. Then
+contents are compared.
 Code, packages and sources that are not those of the first time are named before anything runs.
 
 Not covered: another machine's last bits. A different processor or thread count can round a float sum
@@ -13,7 +14,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from codellm_dag.launch import (
     InvalidRequestError,
@@ -176,7 +176,11 @@ def _recipe(stages: Mapping[str, Stage], manifest: Manifest) -> Recipe:
 
 def _runtime(manifest: Manifest) -> Runtime:
     there = manifest.environment
-    given: dict[str, Any] = {"threads": there.threads, "workers": there.workers}
+    given: dict[str, Any] = {
+        "threads": there.threads,
+        "workers": there.workers,
+        "micro_rows": there.micro_rows,
+    }
     return Runtime(**{name: value for name, value in given.items() if value})
 
 

@@ -8,10 +8,13 @@ classes (`assets/config.py`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+if TYPE_CHECKING:
+    from codellm_dag.recipes.runtime import Runtime
 
 
 class InvalidRecipeError(ValueError):
@@ -44,6 +47,10 @@ class Recipe(BaseModel):
         for dotted, value in changes.items():
             _replace(values, dotted, value, type(self).__name__)
         return type(self).parse(values)
+
+    def check_runtime(self, runtime: Runtime) -> None:
+        """Raise InvalidRecipeError if this recipe cannot run on what `runtime` gives; asked before launch."""
+        del runtime
 
     def chosen_modules(self) -> tuple[str, ...]:
         """Modules whose code a stage reaches because of this recipe's values, beside those it imports.

@@ -38,6 +38,14 @@ class Runtime(BaseModel):
     keep_checkpoints: int = Field(
         default=1, ge=1, le=1000, description="Checkpoints to resume from that a run keeps: the newest."
     )
+    micro_rows: int = Field(
+        default=0,
+        ge=0,
+        le=1_000_000,
+        description="Most packed rows of one forward pass of one training process; 0: its whole share of the "
+        "global batch. The largest number that divides the share is used. Float sums depend on it in their "
+        "last bits, so a bit-exact reproduction uses the same number.",
+    )
     kubernetes: PodShape | None = Field(
         default=None, description="Pods of the stage, where the launcher is Kubernetes; the others ignore it."
     )

@@ -7,7 +7,8 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from codellm_dag.recipes.backends import Backend
-from codellm_dag.recipes.base import Recipe
+from codellm_dag.recipes.base import InvalidRecipeError, Recipe
+from codellm_dag.recipes.runtime import Runtime
 from codellm_dag.recipes.training_options import Divergence
 
 
@@ -93,22 +94,27 @@ class Optimizer(Recipe):
 
 
 class Batch(Recipe):
-    """How many rows make one update. The global batch never depends on the number of devices."""
+    """How many rows make one update, on any number of devices: how many of them are read at a time, and how
+    often gradients are accumulated, follows from `Runtime`.
+    """
 
-    global_rows: int = Field(default=32, ge=1, le=1_000_000, description="Packed rows in one optimiser step.")
-    micro_rows: int = Field(
+    global_rows: int = Field(
         default=32,
         ge=1,
         le=1_000_000,
-        description="Packed rows in one forward pass of one process; global_rows must be a multiple of it, "
-        "and of it times the number of processes. In the recipe because it changes the order of float sums.",
+        description="Packed rows in one optimiser step; a multiple of the number of processes.",
     )
 
-    @model_validator(mode="after")
-    def _divides(self) -> Batch:
-        if self.global_rows % self.micro_rows:
-            raise ValueError(f"micro_rows={self.micro_rows} must divide global_rows={self.global_rows}")
-        return self
+
+def uneven(global_rows: int, processes: int) -> str:
+    """Why a global batch cannot be shared out among `processes`, and which numbers can; empty if it can."""
+    if global_rows % processes == 0:
+        return ""
+    fitting = [number for number in range(1, min(global_rows, 1024) + 1) if global_rows % number == 0]
+    return (
+        f"batch.global_rows = {global_rows} cannot be shared out among {processes} processes; allowed: a "
+        f"multiple of {processes}, or {', '.join(map(str, fitting))} processes"
+    )
 
 
 class _TrainingRecipe(Recipe):
@@ -118,6 +124,12 @@ class _TrainingRecipe(Recipe):
     divergence: Divergence = Field(
         default_factory=Divergence, description="What is done about a loss that goes wrong."
     )
+    batch: Batch = Field(default_factory=Batch, description="Global batch.")
+
+    def check_runtime(self, runtime: Runtime) -> None:
+        processes = runtime.kubernetes.world_size if runtime.kubernetes else 1
+        if line := uneven(self.batch.global_rows, processes):
+            raise InvalidRecipeError(f"{type(self).__name__}.{line}")
 
     def chosen_modules(self) -> tuple[str, ...]:
         return (self.backend.module,)
@@ -131,7 +143,7 @@ class PretrainingRecipe(_TrainingRecipe):
 
     model: ModelShape = Field(default_factory=ModelShape, description="Shape of the model.")
     optimizer: Optimizer = Field(default_factory=Optimizer, description="Update rule and schedule.")
-    batch: Batch = Field(default_factory=Batch, description="Global and micro batch.")
+    batch: Batch = Field(default_factory=Batch, description="Global batch.")
     tokens: int = Field(
         default=1_000_000,
         ge=1,
@@ -147,9 +159,7 @@ class SftRecipe(_TrainingRecipe):
     optimizer: Optimizer = Field(
         default_factory=lambda: Optimizer(learning_rate=2e-3), description="Update rule and schedule."
     )
-    batch: Batch = Field(
-        default_factory=lambda: Batch(global_rows=16, micro_rows=16), description="Global and micro batch."
-    )
+    batch: Batch = Field(default_factory=lambda: Batch(global_rows=16), description="Global batch.")
     epochs: float = Field(
         default=1.0, gt=0.0, le=1000.0, description="Passes over the data; may be a fraction."
     )

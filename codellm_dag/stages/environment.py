@@ -34,6 +34,7 @@ def collect_environment(runtime: Runtime, processes: int = 1) -> Environment:
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         threads=runtime.threads,
         workers=runtime.workers,
+        micro_rows=runtime.micro_rows,
         processes=processes,
         devices=devices() if processes == 1 else devices()[:1] * processes,
     )

@@ -122,6 +122,7 @@ class Environment(_Record):
     memory_bytes: int = 0
     threads: int = 0
     workers: int = 0
+    micro_rows: int = Field(default=0, description="Most rows of a forward pass in training; 0: no bound")
     processes: int = Field(default=1, description="Processes of the group that computed it together")
     devices: list[str] = Field(default_factory=list, description="One for each device of the whole group")
 

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from codellm_dag.recipes.training import Batch
+from codellm_dag.recipes.training import uneven
 from codellm_dag.training.divergence import Rollback, without_skipped
+from codellm_dag.training.plan import Plan
 from codellm_dag.training.processes import Processes
 from codellm_dag.training.rows import Rows, row_order
 
@@ -23,17 +24,21 @@ class UnevenBatchError(ValueError):
     label = "invalid_recipe"
 
 
-def accumulation_steps(batch: Batch, processes: int) -> int:
-    """Micro-batches of one process in one step. Raises UnevenBatchError."""
-    rows = batch.micro_rows * processes
-    if batch.global_rows % rows:
-        most = batch.global_rows // batch.micro_rows
-        fitting = ", ".join(str(number) for number in range(1, most + 1) if most % number == 0)
-        raise UnevenBatchError(
-            f"batch.global_rows = {batch.global_rows} is no multiple of batch.micro_rows = {batch.micro_rows}"
-            f" times {processes} processes; use {fitting} processes, or another micro_rows"
-        )
-    return batch.global_rows // rows
+def micro_rows(global_rows: int, processes: int, most: int = 0) -> int:
+    """Rows of one forward pass of one process: the largest divisor of its share that is at most `most`.
+
+    `most` 0 sets no bound: the share is one pass. Raises UnevenBatchError if `global_rows` is no multiple of
+    `processes`.
+    """
+    if line := uneven(global_rows, processes):
+        raise UnevenBatchError(line)
+    share = global_rows // processes
+    return next(rows for rows in range(min(share, most or share), 0, -1) if share % rows == 0)
+
+
+def accumulation_steps(plan: Plan, processes: int) -> int:
+    """Forward passes of one process in one step."""
+    return plan.batch.global_rows // (processes * plan.micro_rows)
 
 
 class OrderedRows(Dataset):

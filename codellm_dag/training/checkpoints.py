@@ -5,9 +5,10 @@ writes it (model, optimizer, schedule, random state, history), written under ano
 is complete, so that a kill at any moment leaves the previous one. ``identity`` in each says which run it
 belongs to. Final models are in `output.py`.
 
-The number of processes is not part of the identity: data order, global batch and schedule are the same with
-any number, so a run whose machines are gone may go on with others. Its losses then agree to float tolerance,
-no longer to the bit; ``processes`` in each checkpoint tells with how many it was made, and the stage says so.
+The number of processes and of rows in a forward pass are not part of the identity: data order, global batch
+and schedule are the same with any, so a run whose machines are gone may go on with others. Its losses then
+agree to float tolerance, no longer to the bit; ``processes`` in each checkpoint tells with which it was made,
+and the stage says so.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from codellm_dag.training.divergence import Rollback, from_text, to_text
 _NAME = re.compile(r"checkpoint-(\d+)(?:\.(\d+))?")
 _PARTIAL = f"new{UNFINISHED}"
 _IDENTITY = "identity"
-_PROCESSES = "processes"
+_LAYOUTS = "processes"
 _ROLLBACKS = "rollbacks"
 
 
@@ -56,9 +57,9 @@ class ResumeFolder:
         path = self.folder / name
         return path if self._identity_of(path) == self.identity else None
 
-    def processes_of(self, path: Path) -> list[int]:
-        """With how many processes a checkpoint was made; several numbers where it was resumed with others."""
-        return [int(word) for word in (path / _PROCESSES).read_text(encoding="utf-8").split()]
+    def layouts_of(self, path: Path) -> list[str]:
+        """Processes x rows of a forward pass, e.g. ``4x2``; several where it was resumed with others."""
+        return (path / _LAYOUTS).read_text(encoding="utf-8").split()
 
     def rollbacks_of(self, path: Path) -> list[Rollback]:
         """The rollbacks that led to a checkpoint."""
@@ -74,13 +75,13 @@ class ResumeFolder:
         shutil.rmtree(self.partial, ignore_errors=True)
         self.partial.mkdir(parents=True)
 
-    def publish(self, step: int, processes: Sequence[int], rollbacks: Sequence[Rollback] = ()) -> Path:
+    def publish(self, step: int, layouts: Sequence[str], rollbacks: Sequence[Rollback] = ()) -> Path:
         """Give the checkpoint written as ``checkpoint-<step>`` its name, on disk for good, and remove older
         ones. Returns where it is.
         """
         written = self.partial / f"checkpoint-{step}"
         final = self.folder / (written.name + (f".{len(rollbacks)}" if rollbacks else ""))
-        (written / _PROCESSES).write_text(" ".join(map(str, processes)), encoding="utf-8")
+        (written / _LAYOUTS).write_text(" ".join(layouts), encoding="utf-8")
         (written / _ROLLBACKS).write_text(to_text(rollbacks), encoding="utf-8")
         (written / _IDENTITY).write_text(self.identity, encoding="utf-8")
         for path in [*written.iterdir(), written]:

@@ -24,7 +24,7 @@ class DivergedError(RuntimeError):
 @dataclass(frozen=True)
 class Plan:
     """How a run trains. ``steps``: optimiser steps, at least 1. ``identity`` names the run whose checkpoints
-    may be resumed.
+    may be resumed. ``micro_rows``: rows of one forward pass of one process (see `batches.micro_rows`).
     """
 
     optimizer: OptimizerRecipe
@@ -32,6 +32,7 @@ class Plan:
     steps: int
     seed: int
     identity: str
+    micro_rows: int
     divergence: Divergence = field(default_factory=Divergence)
 
     @property

@@ -17,6 +17,7 @@ from codellm_dag.tokens import tokenizer as tokenizers
 from codellm_dag.tokens.special import END_OF_TEXT
 from codellm_dag.training.backends.protocol import TrainingJob
 from codellm_dag.training.backends.protocol import run as run_backend
+from codellm_dag.training.batches import micro_rows
 from codellm_dag.training.model import new_model
 from codellm_dag.training.output import run_identity, save_checkpoint
 from codellm_dag.training.plan import Plan
@@ -55,8 +56,10 @@ def run(recipe: PretrainingRecipe, inputs: Inputs, out: Path, report: Report) ->
             "batch.global_rows"
         )
     end_of_text = tokenizers.token_id(vocabulary, END_OF_TEXT)
+    processes = Processes.join()
+    micro = micro_rows(recipe.batch.global_rows, processes.size, report.runtime.micro_rows)
     identity = run_identity(recipe, inputs, report.runtime.threads)
-    plan = Plan(recipe.optimizer, recipe.batch, steps, recipe.seed, identity, recipe.divergence)
+    plan = Plan(recipe.optimizer, recipe.batch, steps, recipe.seed, identity, micro, recipe.divergence)
     with tempfile.TemporaryDirectory(prefix="training-") as work:
         job = TrainingJob(
             kind="pretraining",
@@ -66,8 +69,7 @@ def run(recipe: PretrainingRecipe, inputs: Inputs, out: Path, report: Report) ->
             rows=rows,
             messages=[],
             plan=plan,
-            processes=Processes.join().size,
-            micro_rows=recipe.batch.micro_rows,
+            processes=processes.size,
             work=Path(work),
             resume=report.resume_dir,
         )

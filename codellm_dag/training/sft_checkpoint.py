@@ -17,6 +17,7 @@ from codellm_dag.tokens import tokenizer as tokenizers
 from codellm_dag.tokens.special import END_OF_TEXT
 from codellm_dag.training.backends.protocol import TrainingJob
 from codellm_dag.training.backends.protocol import run as run_backend
+from codellm_dag.training.batches import micro_rows
 from codellm_dag.training.chat_examples import read_messages, tokenized
 from codellm_dag.training.output import run_identity, save_checkpoint
 from codellm_dag.training.plan import Plan
@@ -57,6 +58,8 @@ def run(recipe: SftRecipe, inputs: Inputs, out: Path, report: Report) -> None:
     own = recipe.epochs * len(rows)
     steps = max(1, round(own / (1.0 - recipe.replay) / recipe.batch.global_rows))
     read = _with_replay(recipe, inputs, rows, steps * recipe.batch.global_rows)
+    processes = Processes.join()
+    micro = micro_rows(recipe.batch.global_rows, processes.size, report.runtime.micro_rows)
     identity = run_identity(recipe, inputs, report.runtime.threads)
     with tempfile.TemporaryDirectory(prefix="training-") as work:
         job = TrainingJob(
@@ -68,9 +71,8 @@ def run(recipe: SftRecipe, inputs: Inputs, out: Path, report: Report) -> None:
             tokenizer=tokenizer,
             rows=read,
             messages=messages,
-            plan=Plan(recipe.optimizer, recipe.batch, steps, recipe.seed, identity, recipe.divergence),
-            processes=Processes.join().size,
-            micro_rows=recipe.batch.micro_rows,
+            plan=Plan(recipe.optimizer, recipe.batch, steps, recipe.seed, identity, micro, recipe.divergence),
+            processes=processes.size,
             work=Path(work),
             resume=report.resume_dir,
         )

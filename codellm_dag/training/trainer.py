@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import gc
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -41,36 +41,50 @@ from codellm_dag.training.saving import Saver, snapshot
 from codellm_dag.training.schedule import learning_rate_share
 
 
-def train(model: Any, rows: Rows, plan: Plan, report: Report) -> Trained:
-    """Train `model` in place on `rows` by `plan`, resuming from ``report.resume_dir`` where it can.
+def train(
+    model: Any, rows: Rows, plan: Plan, report: Report, kind: type[PackedTrainer] | None = None, **more: Any
+) -> tuple[Trained, Any]:
+    """Train `model` on `rows` by `plan`, resuming from ``report.resume_dir`` where it can.
 
+    `kind` is the trainer, by default `PackedTrainer`; `more` are further `TrainingArguments`. The second
+    value is the whole trained model, in rank 0, and None in the others.
     Raises DivergedError when a loss goes wrong and the recipe allows no (further) rollback, UnevenBatchError,
     and Stopped.
     """
     transformers_logging.disable_progress_bar()
-    return _Run(model, rows, plan, report).train()
+    run = _Run(model, rows, plan, report, kind or PackedTrainer, more)
+    return run.train(), run.model
 
 
 class _Run:
     """A run from where it is resumed to its end, rollbacks included."""
 
-    def __init__(self, model: Any, rows: Rows, plan: Plan, report: Report) -> None:
+    def __init__(
+        self,
+        model: Any,
+        rows: Rows,
+        plan: Plan,
+        report: Report,
+        kind: type[PackedTrainer],
+        more: Mapping[str, Any],
+    ) -> None:
         self.model, self.rows, self.plan, self.report = model, rows, plan, report
+        self.kind, self.more = kind, more
         self.processes = Processes.join()
         keep = report.runtime.keep_checkpoints
         self.folder = ResumeFolder(report.resume_dir, plan.identity, keep, plan.rollback_steps)
-        self.history: list[int] = []
+        self.layouts: list[str] = []
         self.rollbacks: list[Rollback] = []
 
     def train(self) -> Trained:
         start = _common_start(self.folder, self.processes)
         self.report.log(f"resuming from {start.name}" if start else "no checkpoint to resume from")
         if start:
-            self.history, self.rollbacks = self.folder.processes_of(start), self.folder.rollbacks_of(start)
-        if self.history[-1:] != [self.processes.size]:
-            self.history.append(self.processes.size)
-        if len(self.history) > 1:
-            self.report.metric(processes=", then ".join(map(str, self.history)))
+            self.layouts, self.rollbacks = self.folder.layouts_of(start), self.folder.rollbacks_of(start)
+        if self.layouts[-1:] != [layout := f"{self.processes.size}x{self.plan.micro_rows}"]:
+            self.layouts.append(layout)
+        if len(self.layouts) > 1:
+            self.report.metric(processes=", then ".join(self.layouts))
         while isinstance(end := self._train_from(start), Diverging):
             self.rollbacks.append(_rollback(end, self.plan, len(self.rollbacks)))
             self.report.log(f"step {end.step}: {end.reason}; going back to {self.rollbacks[-1].back_to}")
@@ -84,9 +98,10 @@ class _Run:
     def _train_from(self, start: Path | None) -> Trained | Diverging:
         """Train from a checkpoint, or from the beginning, to the end or to a step that goes wrong."""
         plan, report, processes = self.plan, self.report, self.processes
-        arguments = _arguments(plan, report.resume_dir, processes.size)
+        values = trainer_arguments(plan, report.resume_dir, processes.size)
+        arguments = TrainingArguments(**values | self.more)
         order = OrderedRows(self.rows, plan.rows_until(plan.steps), plan.seed, self.rollbacks)
-        trainer = PackedTrainer(self.model, order, plan, self.folder, arguments, processes, self.history)
+        trainer = self.kind(self.model, order, plan, self.folder, arguments, processes, self.layouts)
         trainer.rollbacks = self.rollbacks
         saves = SaveWhenDue(plan, report, processes, trainer.saver)
         trainer.remove_callback(PrinterCallback)
@@ -101,6 +116,7 @@ class _Run:
             trainer.saver.wait()
         if saves.stopped:
             raise Stopped(f"asked to end; saved after step {trainer.state.global_step} of {plan.steps}")
+        self.model = trainer.gathered_model()
         entries = trainer.state.log_history
         losses = [entry["loss"] for entry in entries if "loss" in entry]
         return Trained(losses, int(sum(entry.get("targets", 0) for entry in entries)))
@@ -146,25 +162,26 @@ def _common_start(folder: ResumeFolder, processes: Processes) -> Path | None:
     return start
 
 
-def _arguments(plan: Plan, folder: Path, processes: int) -> TrainingArguments:
-    return TrainingArguments(
-        output_dir=str(folder),
-        max_steps=plan.steps,
-        per_device_train_batch_size=plan.batch.micro_rows,
-        gradient_accumulation_steps=accumulation_steps(plan.batch, processes),
-        max_grad_norm=plan.optimizer.gradient_clip,
-        seed=plan.seed,
-        logging_strategy="steps",
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        dataloader_num_workers=0,
-        dataloader_pin_memory=False,
-        use_cpu=not torch.cuda.is_available(),
-    )
+def trainer_arguments(plan: Plan, folder: Path, processes: int) -> dict[str, Any]:
+    """Values of `TrainingArguments`; `folder` is where nothing is written unless a run asks for it."""
+    return {
+        "output_dir": str(folder),
+        "max_steps": plan.steps,
+        "per_device_train_batch_size": plan.micro_rows,
+        "gradient_accumulation_steps": accumulation_steps(plan, processes),
+        "max_grad_norm": plan.optimizer.gradient_clip,
+        "seed": plan.seed,
+        "logging_strategy": "steps",
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "remove_unused_columns": False,
+        "dataloader_num_workers": 0,
+        "dataloader_pin_memory": False,
+        "use_cpu": not torch.cuda.is_available(),
+    }
 
 
 class PackedTrainer(Trainer):
@@ -181,23 +198,27 @@ class PackedTrainer(Trainer):
         folder: ResumeFolder,
         arguments: TrainingArguments,
         processes: Processes,
-        history: list[int],
+        layouts: list[str],
     ) -> None:
         super().__init__(model=model, args=arguments, train_dataset=rows)
         self.plan = plan
         self.folder = folder
         self.processes = processes
-        self.process_history = history
+        self.layouts = layouts
         self.targets = 0
         self.saver = Saver(processes.first and self.whole_model)
         self.rollbacks: list[Rollback] = []
         self.loss_is_scaled_for_ga = True  # compute_loss divides by the global batch's targets
 
+    def gathered_model(self) -> Any:
+        """The trained model with all its weights in rank 0, None in other ranks; all ranks call it."""
+        return self.model if self.processes.first else None
+
     def get_train_dataloader(self) -> DataLoader:
         """This rank's rows in their given order."""
         rows = self.train_dataset
         assert isinstance(rows, OrderedRows)
-        batches = MicroBatches(len(rows), self.plan.batch.micro_rows, self.processes)
+        batches = MicroBatches(len(rows), self.plan.micro_rows, self.processes)
         return DataLoader(rows, batch_sampler=batches)
 
     def _wrap_model(self, model: Any, training: bool = True, dataloader: Any = None) -> Any:
@@ -263,7 +284,7 @@ class PackedTrainer(Trainer):
             self.folder.clear_partial()
         super()._save_checkpoint(model, trial)
         if self.processes.first:
-            self.folder.publish(self.state.global_step, self.process_history, self.rollbacks)
+            self.folder.publish(self.state.global_step, self.layouts, self.rollbacks)
 
     def _save_a_copy(self) -> Callable[[], None]:
         step = self.state.global_step
@@ -275,7 +296,7 @@ class PackedTrainer(Trainer):
 
         def finish() -> None:
             write(written)
-            self.folder.publish(step, self.process_history, self.rollbacks)
+            self.folder.publish(step, self.layouts, self.rollbacks)
 
         return finish
 

@@ -141,10 +141,8 @@ def test_a_value_out_of_bounds_anywhere_in_the_run_is_one_line_naming_the_field(
 
 
 def test_a_rule_that_spans_fields_is_checked_too():
-    run_config = {
-        "ops": {"pretrained_checkpoint": {"config": {"batch": {"global_rows": 7, "micro_rows": 2}}}}
-    }
-    with pytest.raises(InvalidRecipeError, match="micro_rows=2 must divide global_rows=7"):
+    run_config = {"ops": {"pretrained_checkpoint": {"config": {"model": {"hidden_size": 65, "heads": 2}}}}}
+    with pytest.raises(InvalidRecipeError, match="heads=2 must divide hidden_size=65"):
         check_run_config(run_config)
 
 

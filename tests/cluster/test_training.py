@@ -35,7 +35,7 @@ pytestmark = pytest.mark.cluster
 
 STAGE = STAGES["pretrained_checkpoint"]
 STEPS = 240
-RECIPE = TINY.with_changes({"batch.micro_rows": 1, "tokens": STEPS * 4 * 64})
+RECIPE = TINY.with_changes({"tokens": STEPS * 4 * 64})
 
 
 @pytest.fixture(scope="module")

@@ -20,11 +20,11 @@ TINY = PretrainingRecipe.parse(
     {
         "model": {"hidden_size": 32, "layers": 2, "heads": 2, "kv_heads": 1, "intermediate_size": 64},
         "optimizer": {"name": "muon", "learning_rate": 0.01},
-        "batch": {"global_rows": 4, "micro_rows": 2},
+        "batch": {"global_rows": 4},
         "tokens": 12 * 4 * 64,
     }
 )
-"""Twelve steps of four rows of 64 tokens, two rows a forward pass."""
+"""Twelve steps of four rows of 64 tokens."""
 
 
 @pytest.fixture(scope="session")

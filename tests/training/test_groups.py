@@ -10,12 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from codellm_dag.recipes import InvalidRecipeError, Runtime
+from codellm_dag.recipes.pods import PodShape
 from codellm_dag.recipes.training import Batch
 from codellm_dag.stages.failures import label_of
 from codellm_dag.stages.protocol import Inputs
 from codellm_dag.stages.registry import STAGES
 from codellm_dag.store import Artifact, Store
-from codellm_dag.training.batches import MicroBatches, UnevenBatchError, accumulation_steps
+from codellm_dag.training.batches import MicroBatches, UnevenBatchError, accumulation_steps, micro_rows
+from codellm_dag.training.plan import Plan
 from codellm_dag.training.processes import Processes
 from tests.support.pods import (
     events_of,
@@ -32,8 +35,6 @@ from tests.training.conftest import TINY, save_always
 from tests.training.test_pretrained_checkpoint import run
 
 STAGE = STAGES["pretrained_checkpoint"]
-RECIPE = TINY.with_changes({"batch.micro_rows": 1})
-"""Twelve steps of four rows, one row a forward pass."""
 
 
 def torchrun(processes: int) -> list[str]:
@@ -47,11 +48,12 @@ def shared(tmp_path_factory: pytest.TempPathFactory, inputs: Inputs) -> tuple[St
 
 
 @pytest.mark.slow
-def test_losses_are_those_of_one_process(shared, tmp_path: Path) -> None:
+def test_losses_are_the_same_on_one_two_and_four_processes(shared, tmp_path: Path) -> None:
+    """Processes x rows of a forward pass: 1x4, 2x2 and 4x1."""
     store, slots = shared
     losses = {}
     for processes in (1, 2, 4):
-        request = pod_request(store, STAGE, RECIPE, slots, attempt=f"of{processes}", resume=None)
+        request = pod_request(store, STAGE, TINY, slots, attempt=f"of{processes}", resume=None)
         launcher = torchrun(processes) if processes > 1 else []
         assert pod(request, tmp_path / str(processes), launcher=launcher).wait(120) == 0, told(
             request, tmp_path / str(processes)
@@ -67,7 +69,7 @@ def test_losses_are_those_of_one_process(shared, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_group_that_is_evicted_resumes_to_the_bit(shared, tmp_path: Path) -> None:
     store, slots = shared
-    recipe = RECIPE.with_changes({"tokens": 100 * 4 * 64})
+    recipe = TINY.with_changes({"tokens": 100 * 4 * 64})
     whole = pod_request(store, STAGE, recipe, slots, attempt="whole", resume=None)
     assert pod(whole, tmp_path / "whole", launcher=torchrun(2)).wait(100) == 0, told(
         whole, tmp_path / "whole"
@@ -96,7 +98,7 @@ def test_a_group_that_is_evicted_resumes_to_the_bit(shared, tmp_path: Path) -> N
 @pytest.mark.slow
 def test_two_nodes_that_share_nothing_but_the_store(shared, inputs: Inputs, tmp_path: Path) -> None:
     store, slots = shared
-    recipe = RECIPE.with_changes({"tokens": 240 * 4 * 64, "seed": 1})
+    recipe = TINY.with_changes({"tokens": 240 * 4 * 64, "seed": 1})
     alone = run(recipe, inputs, tmp_path / "alone")
     request = pod_request(store, STAGE, recipe, slots)
 
@@ -128,19 +130,31 @@ def test_two_nodes_that_share_nothing_but_the_store(shared, inputs: Inputs, tmp_
     assert losses == pytest.approx([values["loss"] for _, values in alone.points], rel=1e-3)
 
 
-def test_a_run_may_go_on_with_another_number_of_processes_and_says_so(
+def test_a_run_may_go_on_with_another_layout_and_says_so(
     inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_always(monkeypatch)
-    whole = run(RECIPE, inputs, tmp_path / "whole")
+    whole = run(TINY, inputs, tmp_path / "whole")
     assert "processes" not in whole.metrics
     (left,) = (tmp_path / "whole/resume").glob("checkpoint-*")
     assert left.name == "checkpoint-11"
-    (left / "processes").write_text("4")
-    report = run(RECIPE, inputs, tmp_path / "whole")
+    assert (left / "processes").read_text() == "1x4"
+    (left / "processes").write_text("4x1")
+    report = run(TINY, inputs, tmp_path / "whole")
     assert report.messages == ["resuming from checkpoint-11"]
-    assert report.metrics["processes"] == "4, then 1"
+    assert report.metrics["processes"] == "4x1, then 1x4"
     assert report.points == whole.points
+
+
+def test_losses_do_not_depend_on_the_rows_of_a_forward_pass(inputs: Inputs, tmp_path: Path) -> None:
+    losses = {}
+    for most in (0, 2, 1):
+        report = run(TINY, inputs, tmp_path / str(most), micro_rows=most)
+        losses[most] = [values["loss"] for _, values in report.points]
+    assert len(losses[0]) == 12
+    assert losses[2] == pytest.approx(losses[0], rel=2e-5)
+    assert losses[1] == pytest.approx(losses[0], rel=2e-5)
+    assert losses[1] != losses[0]  # sums in another order: it did read one row at a time
 
 
 def test_micro_batches_of_all_ranks_are_those_of_one() -> None:
@@ -151,13 +165,43 @@ def test_micro_batches_of_all_ranks_are_those_of_one() -> None:
     assert [batch for turn in zip(*shares, strict=True) for batch in turn] == alone
 
 
+@pytest.mark.parametrize(
+    ("processes", "most", "micro", "accumulation"),
+    [
+        (1, 0, 96, 1),
+        (16, 0, 6, 1),
+        (16, 4, 3, 2),
+        (96, 4, 1, 1),
+        (1, 32, 32, 3),
+        (1, 40, 32, 3),
+        (2, 7, 6, 8),
+    ],
+)
+def test_rows_of_a_forward_pass_follow_from_the_global_batch_and_the_runtime(
+    processes: int, most: int, micro: int, accumulation: int
+) -> None:
+    assert micro_rows(96, processes, most) == micro
+    plan = Plan(TINY.optimizer, Batch(global_rows=96), 1, 0, "", micro)
+    assert accumulation_steps(plan, processes) == accumulation
+    assert micro * accumulation * processes == 96
+
+
+UNEVEN = (
+    "batch.global_rows = 12 cannot be shared out among 5 processes; allowed: a multiple of 5, "
+    "or 1, 2, 3, 4, 6, 12 processes"
+)
+
+
 def test_a_global_batch_that_cannot_be_shared_out_is_refused() -> None:
-    batch = Batch(global_rows=12, micro_rows=2)
-    assert [accumulation_steps(batch, number) for number in (1, 2, 3, 6)] == [6, 3, 2, 1]
     with pytest.raises(UnevenBatchError) as error:
-        accumulation_steps(batch, 4)
-    assert str(error.value) == (
-        "batch.global_rows = 12 is no multiple of batch.micro_rows = 2 times 4 processes; "
-        "use 1, 2, 3, 6 processes, or another micro_rows"
-    )
+        micro_rows(12, 5)
+    assert str(error.value) == UNEVEN
     assert label_of(error.value) == "invalid_recipe"
+
+
+def test_it_is_refused_before_launch_where_the_pods_are_known() -> None:
+    recipe = TINY.with_changes({"batch.global_rows": 12})
+    recipe.check_runtime(Runtime(kubernetes=PodShape(image="codellm-dag:test", nodes=2, processes=3)))
+    with pytest.raises(InvalidRecipeError) as error:
+        recipe.check_runtime(Runtime(kubernetes=PodShape(image="codellm-dag:test", nodes=5)))
+    assert str(error.value) == f"PretrainingRecipe.{UNEVEN}"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from codellm_dag.recipes import Runtime
 from codellm_dag.recipes.training import PretrainingRecipe
 from codellm_dag.stages.protocol import Inputs
 from codellm_dag.training import pretrained_checkpoint
@@ -21,11 +22,11 @@ from tests.modelkit.tiny import RecordingReport, artifact
 from tests.training.conftest import TINY, files, save_always
 
 
-def run(recipe: PretrainingRecipe, inputs: Inputs, folder: Path) -> RecordingReport:
+def run(recipe: PretrainingRecipe, inputs: Inputs, folder: Path, micro_rows: int = 0) -> RecordingReport:
     """Run the stage with ``folder/out`` and ``folder/resume``."""
     for name in ("out", "resume"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    report = RecordingReport(folder / "resume")
+    report = RecordingReport(folder / "resume", Runtime(threads=1, workers=2, micro_rows=micro_rows))
     pretrained_checkpoint.run(recipe, inputs, folder / "out", report)
     return report
 

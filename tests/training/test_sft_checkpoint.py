@@ -22,7 +22,7 @@ from tests.training.conftest import TINY, files
 RECIPE = SftRecipe.parse(
     {
         "optimizer": {"name": "muon", "learning_rate": 0.02},
-        "batch": {"global_rows": 2, "micro_rows": 2},
+        "batch": {"global_rows": 2},
         "epochs": 60,
         "sequence_length": 64,
     }

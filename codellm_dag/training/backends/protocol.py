@@ -49,7 +49,7 @@ class TrainingJob:
     ``build`` makes the Hugging Face model to start from, float32, with the same weights in every process.
     ``tokenizer`` is the tokenizer's folder. ``rows`` are packed rows, which in-process backends read in the
     order of `row_order`; ``messages`` the SFT conversations for frameworks that pack themselves (empty in
-    pretraining). ``processes`` share every step's ``plan.batch.global_rows`` in passes of ``micro_rows``.
+    pretraining). ``processes`` share every step's ``plan.batch.global_rows`` in passes of `micro_rows`.
     ``work`` is a scratch folder of this process, ``resume`` survives attempts (see `Report.resume_dir`).
     """
 
@@ -61,7 +61,6 @@ class TrainingJob:
     messages: Sequence[list[dict[str, str]]]
     plan: Plan
     processes: int
-    micro_rows: int
     work: Path
     resume: Path
 
@@ -71,9 +70,14 @@ class TrainingJob:
         return self.recipe.backend
 
     @property
+    def micro_rows(self) -> int:
+        """Rows of one forward pass of one process."""
+        return self.plan.micro_rows
+
+    @property
     def accumulation(self) -> int:
         """Forward passes of one process in one step."""
-        return self.plan.batch.global_rows // (self.processes * self.micro_rows)
+        return self.plan.batch.global_rows // (self.processes * self.plan.micro_rows)
 
     def model_folder(self) -> Path:
         """A Hugging Face folder of the model to start from with its tokenizer, written on the first call."""

@@ -32,10 +32,7 @@ def validate(rendered: Rendered) -> None:
 
 def train(job: TrainingJob, rendered: Rendered, report: Report) -> Finished:
     """Train in this process, one of ``job.processes``."""
-    from codellm_dag.training.processes import Processes
     from codellm_dag.training.trainer import train as train_packed
 
     del rendered
-    model = job.build()
-    trained = train_packed(model, job.rows, job.plan, report)
-    return Finished(trained, model if Processes.join().first else None)
+    return Finished(*train_packed(job.build(), job.rows, job.plan, report))

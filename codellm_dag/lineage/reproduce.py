@@ -176,12 +176,12 @@ def _recipe(stages: Mapping[str, Stage], manifest: Manifest) -> Recipe:
 
 def _runtime(manifest: Manifest) -> Runtime:
     there = manifest.environment
-    given: dict[str, Any] = {
+    given = {
         "threads": there.threads,
         "workers": there.workers,
         "micro_rows": there.micro_rows,
     }
-    return Runtime(**{name: value for name, value in given.items() if value})
+    return Runtime.model_validate({name: value for name, value in given.items() if value})
 
 
 def _step(node: Node, found: Manifest, seconds: float) -> Step:

@@ -99,7 +99,7 @@ class ResumeFolder:
         """Publish checkpoint `path` once more, as the newest: the one that follows after `rollbacks`."""
         self.clear_partial()
         shutil.copytree(path, self.partial / f"checkpoint-{step_of(path)}")
-        return self.publish(step_of(path), self.processes_of(path), rollbacks)
+        return self.publish(step_of(path), self.layouts_of(path), rollbacks)
 
     def _remove_older_than(self, newest: Path) -> None:
         own = self._own()

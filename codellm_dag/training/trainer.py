@@ -99,7 +99,7 @@ class _Run:
         """Train from a checkpoint, or from the beginning, to the end or to a step that goes wrong."""
         plan, report, processes = self.plan, self.report, self.processes
         values = trainer_arguments(plan, report.resume_dir, processes.size)
-        arguments = TrainingArguments(**values | self.more)
+        arguments = TrainingArguments(**values, **self.more)
         order = OrderedRows(self.rows, plan.rows_until(plan.steps), plan.seed, self.rollbacks)
         trainer = self.kind(self.model, order, plan, self.folder, arguments, processes, self.layouts)
         trainer.rollbacks = self.rollbacks

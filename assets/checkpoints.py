@@ -41,9 +41,7 @@ def sft_data(benchmark_problems: Artifacts) -> Inputs:
     verify=True,
     pool=GPU_POOL,
 )
-def sft_checkpoint(
-    pretrained_checkpoint: Artifact, tokenizer: Artifact, sft_data: Artifact, token_shards: Artifacts
-) -> Inputs:
+def sft_checkpoint(pretrained_checkpoint: Artifact, sft_data: Artifact, token_shards: Artifacts) -> Inputs:
     """The pretrained model fine-tuned on chat examples. A trial's key is its change, e.g. `epochs=2`."""
-    own = {"checkpoint": pretrained_checkpoint, "tokenizer": tokenizer, "data": sft_data}
+    own = {"checkpoint": pretrained_checkpoint, "data": sft_data}
     return {**own, **many("shards", token_shards)}  # rows of pretraining to replay

@@ -39,7 +39,6 @@ def samples(
     pretrained_checkpoint: Artifact,
     sft_checkpoint: Artifacts,
     rl_policy: Artifacts,
-    tokenizer: Artifact,
     mixture: Artifact,
     benchmark_problems: Artifacts,
 ) -> Requests:
@@ -50,7 +49,7 @@ def samples(
     subjects = {name: {"problems": problems} for name, problems in benchmark_problems.items()}
     subjects["bits_per_byte"] = {"corpus": mixture}
     return {
-        evaluation_key(model, benchmark): {"checkpoint": checkpoint, "tokenizer": tokenizer, **subject}
+        evaluation_key(model, benchmark): {"checkpoint": checkpoint, **subject}
         for model, checkpoint in models.items()
         for benchmark, subject in subjects.items()
     }

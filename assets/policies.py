@@ -26,7 +26,7 @@ def rl_problems(benchmark_problems: Artifacts) -> Inputs:
     verify=True,
     pool=GPU_POOL,
 )
-def rl_policy(sft_checkpoint: Artifacts, tokenizer: Artifact, rl_problems: Artifact) -> Inputs:
+def rl_policy(sft_checkpoint: Artifacts, rl_problems: Artifact) -> Inputs:
     """The fine-tuned model (its base trial) improved by rewards from sandboxed tests."""
     start = partition_of("sft_checkpoint", sft_checkpoint, BASE_TRIAL)
-    return {"checkpoint": start, "tokenizer": tokenizer, "problems": rl_problems}
+    return {"checkpoint": start, "problems": rl_problems}

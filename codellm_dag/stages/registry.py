@@ -121,7 +121,7 @@ _STAGES = (
         "checkpoint",
         "training",
         "training:SftRecipe",
-        {"checkpoint": "checkpoint", "tokenizer": "tokenizer", "data": "corpus", "shards/*": "shards"},
+        {"checkpoint": "checkpoint", "data": "corpus", "shards/*": "shards"},
         (*_MODEL, "accelerate"),
     ),
     _stage(
@@ -137,7 +137,7 @@ _STAGES = (
         "policy",
         "rl",
         "rl:RlRecipe",
-        {"checkpoint": "checkpoint", "tokenizer": "tokenizer", "problems": "problems"},
+        {"checkpoint": "checkpoint", "problems": "problems"},
         (*_MODEL, *_PYTHON),
     ),
     _stage(
@@ -147,7 +147,6 @@ _STAGES = (
         "evaluation:SamplesRecipe",
         {
             "checkpoint": "checkpoint|policy",
-            "tokenizer": "tokenizer",
             "problems?": "problems",
             "corpus?": "corpus",
         },

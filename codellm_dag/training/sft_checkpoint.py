@@ -44,20 +44,17 @@ def run(recipe: SftRecipe, inputs: Inputs, out: Path, report: Report) -> None:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.set_num_threads(report.runtime.threads)
-    tokenizer = inputs["tokenizer"].path
+    tokenizer = inputs["checkpoint"].path
     vocabulary = tokenizers.load(tokenizer)
     messages = read_messages(inputs["data"].path, recipe.maximum_examples)
     examples = list(tokenized(messages, tokenizer))
     rows = ExampleRows(examples, recipe.sequence_length, tokenizers.token_id(vocabulary, END_OF_TEXT))
     checkpoint = inputs["checkpoint"].path
-    _check(
-        AutoConfig.from_pretrained(checkpoint, local_files_only=True),
-        vocabulary.get_vocab_size(),
-        recipe.sequence_length,
-    )
+    entries = vocabulary.get_vocab_size()
+    _check(AutoConfig.from_pretrained(checkpoint, local_files_only=True), entries, recipe.sequence_length)
     own = recipe.epochs * len(rows)
     steps = max(1, round(own / (1.0 - recipe.replay) / recipe.batch.global_rows))
-    read = _with_replay(recipe, inputs, rows, steps * recipe.batch.global_rows)
+    read = _with_replay(recipe, inputs, rows, steps * recipe.batch.global_rows, entries)
     processes = Processes.join()
     micro = micro_rows(recipe.batch.global_rows, processes.size, report.runtime.micro_rows)
     identity = run_identity(recipe, inputs, report.runtime.threads)
@@ -101,13 +98,18 @@ def run(recipe: SftRecipe, inputs: Inputs, out: Path, report: Report) -> None:
     )
 
 
-def _with_replay(recipe: SftRecipe, inputs: Inputs, rows: Rows, total: int) -> Rows:
+def _with_replay(recipe: SftRecipe, inputs: Inputs, rows: Rows, total: int, vocabulary: int) -> Rows:
     shards = inputs.many("shards")
     if not recipe.replay:
         return rows
     if not shards:
         raise InvalidTrainingDataError(f"replay = {recipe.replay} needs the token shards of pretraining")
     pretraining = ShardRows([shards[language].path for language in shards])
+    if pretraining.vocabulary_size != vocabulary:
+        raise InvalidTrainingDataError(
+            f"the shards to replay have a vocabulary of {pretraining.vocabulary_size}, the checkpoint's "
+            f"tokenizer one of {vocabulary}; make the shards with that tokenizer, or set replay to 0"
+        )
     return ReplayRows(rows, pretraining, recipe.replay, total, recipe.seed)
 
 

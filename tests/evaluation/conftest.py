@@ -54,7 +54,6 @@ def code_inputs(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> I
     return Inputs(
         {
             "checkpoint": artifact(checkpoint),
-            "tokenizer": artifact(checkpoint),
             "problems": artifact(folder),
         }
     )

@@ -53,7 +53,6 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
     return Inputs(
         {
             "checkpoint": artifact(checkpoint),
-            "tokenizer": artifact(checkpoint),
             "problems": artifact(folder / "problems"),
         }
     )
@@ -133,8 +132,7 @@ class Killed(RecordingReport):
             os.kill(os.getpid(), signal.SIGKILL)
 
 recipe, checkpoint, problems, folder = sys.argv[1:]
-slots = dict(checkpoint=artifact(Path(checkpoint)), tokenizer=artifact(Path(checkpoint)))
-inputs = Inputs(dict(slots, problems=artifact(Path(problems))))
+inputs = Inputs(dict(checkpoint=artifact(Path(checkpoint)), problems=artifact(Path(problems))))
 run(RlRecipe.model_validate_json(recipe), inputs, Path(folder, "out"), Killed(Path(folder, "resume")))
 """
 

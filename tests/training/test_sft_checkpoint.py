@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -44,7 +45,6 @@ def slots(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> dict[str,
     pq.write_table(pa.table({"messages": talks * 4}), folder / "data" / "train.parquet")
     return {
         "checkpoint": artifact(folder / "pretrained"),
-        "tokenizer": inputs["tokenizer"],
         "data": artifact(folder / "data"),
     }
 
@@ -76,14 +76,18 @@ def test_it_learns_to_answer_and_to_stop_and_repeats_to_the_byte(
     assert again.points == report.points
 
 
-def test_what_does_not_fit_is_refused(slots: dict[str, object], tmp_path: Path) -> None:
+def test_what_does_not_fit_is_refused(inputs: Inputs, slots: dict[str, object], tmp_path: Path) -> None:
     with pytest.raises(
         InvalidTrainingDataError, match="sequence_length = 2048 is above the checkpoint's 1024"
     ):
         run(RECIPE.with_changes({"sequence_length": 2048}), slots, tmp_path / "long")
-    small = artifact(save_checkpoint(tmp_path / "small", chat=False))
+    small = save_checkpoint(tmp_path / "small", chat=False)
+    other = slots | {"checkpoint": artifact(small)} | dict(inputs)
+    with pytest.raises(InvalidTrainingDataError, match=r"of 400, the checkpoint's tokenizer one of 259"):
+        run(RECIPE.with_changes({"replay": 0.5, "sequence_length": 64}), other, tmp_path / "replay")
+    shutil.copy(slots["checkpoint"].path / "tokenizer.json", small)
     with pytest.raises(InvalidTrainingDataError, match="has 259 embeddings, the tokenizer 400 entries"):
-        run(RECIPE, slots | {"checkpoint": small}, tmp_path / "other")
+        run(RECIPE, other, tmp_path / "other")
 
 
 def test_pretraining_rows_are_replayed(inputs: Inputs, slots: dict[str, object], tmp_path: Path) -> None:

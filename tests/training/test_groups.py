@@ -96,6 +96,39 @@ def test_a_group_that_is_evicted_resumes_to_the_bit(shared, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
+def test_a_group_goes_back_as_one_process_does(shared, inputs: Inputs, tmp_path: Path) -> None:
+    store, slots = shared
+    # Losses that only the choice of rows moves, so that every spike is known beforehand.
+    recipe = RECIPE.with_changes(
+        {
+            "tokens": 24 * 4 * 64,
+            "optimizer": {"name": "adamw", "learning_rate": 1e-6, "schedule": "constant"},
+            "divergence": {
+                "action": "rollback",
+                "rollback_steps": 3,
+                "skip_steps": 0,
+                "spike_deviations": 1.0,
+                "spike_window": 8,
+                "rollbacks": 100,
+            },
+        }
+    )
+    alone = run(recipe, inputs, tmp_path / "alone")
+    assert alone.metrics["rollbacks"] >= 2
+    request = pod_request(store, STAGE, recipe, slots, resume=None)
+    assert pod(request, tmp_path / "two", launcher=torchrun(2)).wait(100) == 0, told(
+        request, tmp_path / "two"
+    )
+    (rollbacks,) = events_of(request, "table")
+    steps = [(row["step"], row["back_to"], row["row"], row["rows"]) for row in rollbacks["rows"]]
+    assert steps == [
+        (row["step"], row["back_to"], row["row"], row["rows"]) for row in alone.tables["rollbacks"]
+    ]
+    losses = [values["loss"] for _, values in sorted(points_of(request).items())]
+    assert losses == pytest.approx([dict(alone.points)[step]["loss"] for step in range(1, 25)], rel=2e-5)
+
+
+@pytest.mark.slow
 def test_two_nodes_that_share_nothing_but_the_store(shared, inputs: Inputs, tmp_path: Path) -> None:
     store, slots = shared
     recipe = TINY.with_changes({"tokens": 240 * 4 * 64, "seed": 1})

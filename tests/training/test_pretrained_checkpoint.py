@@ -95,11 +95,11 @@ here.run(recipe, Inputs({slot: artifact(Path(path)) for slot, path in slots.item
 """
 
 
-def child(recipe: PretrainingRecipe, inputs: Inputs, folder: Path) -> subprocess.Popen[str]:
-    """The stage in a process of its own that saves after every step."""
+def child(recipe: PretrainingRecipe, inputs: Inputs, folder: Path, first: str = "") -> subprocess.Popen[str]:
+    """The stage in a process of its own that saves after every step; `first` is Python to run before it."""
     slots = [f"{slot}={inputs[slot].path}" for slot in inputs]
     return subprocess.Popen(
-        [sys.executable, "-c", CHILD, recipe.model_dump_json(), str(folder), *slots],
+        [sys.executable, "-c", first + CHILD, recipe.model_dump_json(), str(folder), *slots],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},

@@ -99,7 +99,7 @@ def test_a_group_that_is_evicted_resumes_to_the_bit(shared, tmp_path: Path) -> N
 def test_a_group_goes_back_as_one_process_does(shared, inputs: Inputs, tmp_path: Path) -> None:
     store, slots = shared
     # Losses that only the choice of rows moves, so that every spike is known beforehand.
-    recipe = RECIPE.with_changes(
+    recipe = TINY.with_changes(
         {
             "tokens": 24 * 4 * 64,
             "optimizer": {"name": "adamw", "learning_rate": 1e-6, "schedule": "constant"},

@@ -91,15 +91,25 @@ def slow_point(self, step, **values):
 here.RecordingReport.point = slow_point
 recipe = PretrainingRecipe.model_validate_json(sys.argv[1])
 slots = dict(word.split("=") for word in sys.argv[3:])
-here.run(recipe, Inputs({slot: artifact(Path(path)) for slot, path in slots.items()}), Path(sys.argv[2]))
+inputs = Inputs({{slot: artifact(Path(path)) for slot, path in slots.items()}})
+here.run(recipe, inputs, Path(sys.argv[2]), {micro_rows})
 """
 
 
-def child(recipe: PretrainingRecipe, inputs: Inputs, folder: Path, first: str = "") -> subprocess.Popen[str]:
+def child(
+    recipe: PretrainingRecipe, inputs: Inputs, folder: Path, first: str = "", micro_rows: int = 0
+) -> subprocess.Popen[str]:
     """The stage in a process of its own that saves after every step; `first` is Python to run before it."""
     slots = [f"{slot}={inputs[slot].path}" for slot in inputs]
     return subprocess.Popen(
-        [sys.executable, "-c", first + CHILD, recipe.model_dump_json(), str(folder), *slots],
+        [
+            sys.executable,
+            "-c",
+            first + CHILD.format(micro_rows=micro_rows),
+            recipe.model_dump_json(),
+            str(folder),
+            *slots,
+        ],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},

@@ -22,9 +22,11 @@ trainer.PackedTrainer.compute_loss = compute_loss
 """
 
 
-def kill_at(recipe: PretrainingRecipe, inputs: Inputs, folder: Path, line: str, first: str = "") -> None:
+def kill_at(
+    recipe: PretrainingRecipe, inputs: Inputs, folder: Path, line: str, first: str = "", micro_rows: int = 0
+) -> None:
     """Run in a process that saves after every step, and kill it when it says `line`."""
-    process = child(recipe, inputs, folder, first)
+    process = child(recipe, inputs, folder, first, micro_rows)
     assert process.stdout is not None
     for said in process.stdout:
         if said.strip() == line:
@@ -34,10 +36,9 @@ def kill_at(recipe: PretrainingRecipe, inputs: Inputs, folder: Path, line: str, 
 
 
 def test_killed_while_it_accumulates(inputs: Inputs, tmp_path: Path) -> None:
-    recipe = TINY.with_changes({"batch.micro_rows": 1})  # four forward passes a step
-    expected = run(recipe, inputs, tmp_path / "whole")
-    kill_at(recipe, inputs, tmp_path / "killed", "micro 6 2", TELL_MICRO_BATCHES)
-    report = run(recipe, inputs, tmp_path / "killed")
+    expected = run(TINY, inputs, tmp_path / "whole", micro_rows=1)  # four forward passes a step
+    kill_at(TINY, inputs, tmp_path / "killed", "micro 6 2", TELL_MICRO_BATCHES, micro_rows=1)
+    report = run(TINY, inputs, tmp_path / "killed", micro_rows=1)
     assert report.messages == ["resuming from checkpoint-5"]
     assert report.points == expected.points
     assert files(tmp_path / "killed/out") == files(tmp_path / "whole/out")
@@ -47,9 +48,7 @@ def test_killed_around_the_end_of_an_epoch(inputs: Inputs, tmp_path: Path) -> No
     rows = len(ShardRows([inputs["shards/python"].path]))
     step_rows = (rows - 2) // 10 * 2  # the epoch ends within the sixth step
     assert 5 * step_rows < rows < 6 * step_rows
-    recipe = TINY.with_changes(
-        {"batch": {"global_rows": step_rows, "micro_rows": step_rows // 2}, "tokens": 12 * step_rows * 64}
-    )
+    recipe = TINY.with_changes({"batch": {"global_rows": step_rows}, "tokens": 12 * step_rows * 64})
     expected = run(recipe, inputs, tmp_path / "whole")
     assert expected.metrics["epochs"] > 2
     for last in (5, 6):

@@ -33,7 +33,7 @@ _EXPRESSES: Mapping[str, tuple[str, ...]] = {
     "deepspeed": ("zero_stage", "offload"),
     "fsdp2": ("hybrid_sharding",),
     "llamafactory": (),
-    "swift": ("zero_stage", "offload", "tensor_parallel", "pipeline_parallel", "expert_parallel"),
+    "swift": (),
     "torchtitan": (
         "hybrid_sharding",
         "tensor_parallel",

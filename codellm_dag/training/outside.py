@@ -22,7 +22,14 @@ from typing import Any
 
 from codellm_dag.recipes.base import InvalidRecipeError
 from codellm_dag.stages.protocol import Report, Stopped
-from codellm_dag.training.backends.protocol import Finished, FrameworkFailedError, Rendered, TrainingJob
+from codellm_dag.tokens.special import chat_text
+from codellm_dag.training.backends.protocol import (
+    BackendUnavailableError,
+    Finished,
+    FrameworkFailedError,
+    Rendered,
+    TrainingJob,
+)
 from codellm_dag.training.environments.framework import FrameworkEnvironment
 from codellm_dag.training.plan import DivergedError, Trained
 from codellm_dag.training.processes import Processes
@@ -65,6 +72,35 @@ def alternating(messages: Sequence[list[dict[str, str]]]) -> None:
                 f"conversation {number} of the data has the roles {', '.join(roles)}; allowed with this "
                 "backend: an optional system, then user and assistant by turns"
             )
+
+
+def conversations_per_row(job: TrainingJob) -> int:
+    """Conversations in one of our packed rows, on average, at least 1: for frameworks that do not pack."""
+    assert isinstance(job.rows, ExampleRows)
+    return max(1, round(len(job.rows.examples) / len(job.rows)))
+
+
+def require_chatml(job: TrainingJob) -> None:
+    """Raise InvalidTrainingDataError unless the tokenizer's chat template writes ChatML as ours does."""
+    from transformers import AutoTokenizer
+
+    probe = [{"role": role, "content": role.upper()} for role in ("system", "user", "assistant")]
+    tokenizer = AutoTokenizer.from_pretrained(job.tokenizer, local_files_only=True)
+    for messages in (probe, probe[1:]):
+        text = tokenizer.apply_chat_template(messages, tokenize=False)
+        if text != chat_text(messages, add_generation_prompt=False):
+            raise InvalidTrainingDataError(
+                f"the tokenizer's chat template is not ChatML, the only one that {job.backend.name} is used "
+                f"with; it writes {text!r}"
+            )
+
+
+def require_gpu(name: str, why: str) -> None:
+    """Raise BackendUnavailableError on a machine without one."""
+    import torch
+
+    if not torch.cuda.is_available():
+        raise BackendUnavailableError(f"backend.name = {name}: needs a GPU ({why}); this machine has none")
 
 
 def parse_with(environment: FrameworkEnvironment, rendered: Rendered, program: str) -> str:

@@ -1,0 +1,126 @@
+"""MS-Swift: what is written for it, what is refused, what its own parser says, and a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from codellm_dag.recipes.base import InvalidRecipeError
+from codellm_dag.recipes.training import SftRecipe
+from codellm_dag.training.backends import swift
+from codellm_dag.training.rows import InvalidTrainingDataError
+from tests.modelkit.tiny import RecordingReport
+from tests.training.backends.jobs import TALKS, job, pretraining, sft
+
+GOLDEN = {
+    "model": "model",
+    "model_type": "llama",
+    "template": "chatml",
+    "dataset": ["data/train.json"],
+    "split_dataset_ratio": 0.0,
+    "tuner_type": "full",
+    "torch_dtype": "float32",
+    "attn_impl": "sdpa",
+    "max_length": 128,
+    "truncation_strategy": "delete",
+    "gradient_checkpointing": False,
+    "output_dir": "out",
+    "add_version": False,
+    "use_hf": True,
+    "max_steps": 10,
+    "per_device_train_batch_size": 4,  # two rows, each of two conversations of 41 to 43 tokens
+    "gradient_accumulation_steps": 2,
+    "optim": "adamw_torch",
+    "learning_rate": 0.01,
+    "lr_scheduler_type": "cosine_with_min_lr",
+    "lr_scheduler_kwargs": {"min_lr_rate": 0.1},
+    "warmup_steps": 2,
+    "weight_decay": 0.1,
+    "adam_beta1": 0.9,
+    "adam_beta2": 0.95,
+    "adam_epsilon": 1e-08,
+    "max_grad_norm": 1.0,
+    "seed": 0,
+    "logging_steps": 1,
+    "logging_nan_inf_filter": False,
+    "save_strategy": "steps",
+    "report_to": ["none"],
+    "use_cpu": True,
+    "dataloader_num_workers": 0,
+    "save_steps": 10,
+    "save_only_model": True,
+    "data_seed": 0,
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+
+
+def test_golden_configuration(tmp_path: Path) -> None:
+    rendered = swift.render(job(sft("swift"), tmp_path))
+    assert json.loads(rendered.files["train.json"]) == GOLDEN
+    assert rendered.command == ("-m", "swift.cli.main", "sft", "train.json")
+    assert [row["messages"] for row in json.loads(rendered.files["data/train.json"])] == TALKS
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"optimizer.name": "muon"}, "optimizer.name = muon: swift has another one; allowed: adamw"),
+        ({"replay": 0.1}, "replay = 0.1: swift cannot express it; allowed: 0.0"),
+        ({"optimizer.schedule": "constant", "optimizer.weight_decay": 0}, ""),
+    ],
+)
+def test_refusals(changes: dict, line: str) -> None:
+    assert swift.refusals(sft("swift", changes)) == ([line] if line else [])
+
+
+def test_pretraining_and_parallel_degrees_are_refused() -> None:
+    (line,) = swift.refusals(pretraining("swift"))
+    assert line.startswith("backend.name = swift: used for fine-tuning on messages only; allowed here:")
+    with pytest.raises(InvalidRecipeError, match=r"backend\.tensor_parallel = 2: swift cannot express it"):
+        SftRecipe.parse({"backend": {"name": "swift", "tensor_parallel": 2}})
+
+
+def test_a_chat_template_that_is_not_chatml_is_refused(tmp_path: Path) -> None:
+    this = job(sft("swift"), tmp_path)
+    template = this.tokenizer / "chat_template.jinja"
+    template.write_text(template.read_text().replace("<|im_end|>", "</s>"))
+    with pytest.raises(InvalidTrainingDataError, match="not ChatML, the only one that swift is used with"):
+        swift.render(this)
+
+
+@pytest.mark.frameworks
+def test_its_own_parser_takes_what_is_written_and_not_what_is_wrong(
+    built: Callable[[str], None], tmp_path: Path
+) -> None:
+    built("swift")
+    rendered = swift.render(job(sft("swift"), tmp_path))
+    swift.validate(rendered)
+    unknown = {**rendered.files, "train.json": json.dumps({**GOLDEN, "nosuch": 1})}
+    with pytest.raises(InvalidRecipeError, match=r"own parser refuses the configuration: .*nosuch"):
+        swift.validate(dataclasses.replace(rendered, files=unknown))
+
+
+@pytest.mark.frameworks
+def test_a_run_learns_and_gives_a_checkpoint(built: Callable[[str], None], tmp_path: Path) -> None:
+    built("swift")
+    this = job(sft("swift"), tmp_path, steps=10)
+    rendered = swift.render(this)
+    rendered.write(this.work)
+    report = RecordingReport(tmp_path / "resume")
+    finished = swift.train(this, rendered, report)
+    losses = finished.trained.losses
+    assert [step for step, _ in report.points] == list(range(1, 11))
+    assert [values["loss"] for _, values in report.points] == losses
+    assert losses[0] > 5.0  # a random model of 259 entries: about ln 259 = 5.6 and more
+    assert losses[-1] < losses[0] - 1.0
+    assert all(values["grad_norm"] > 0 for _, values in report.points)
+    changed = finished.model.state_dict()["model.layers.0.mlp.up_proj.weight"]
+    assert not changed.equal(this.build().state_dict()["model.layers.0.mlp.up_proj.weight"])

@@ -13,7 +13,7 @@ SHARED_FIELDS = frozenset(
         *("optimizer.name", "optimizer.learning_rate", "optimizer.matrix_learning_rate"),
         *("optimizer.schedule", "optimizer.warmup_fraction", "optimizer.decay_fraction"),
         *("optimizer.final_fraction", "optimizer.weight_decay", "optimizer.beta1", "optimizer.beta2"),
-        *("optimizer.epsilon", "optimizer.gradient_clip", "batch.global_rows", "batch.micro_rows", "seed"),
+        *("optimizer.epsilon", "optimizer.gradient_clip", "batch.global_rows", "seed"),
     }
 )
 SFT_FIELDS = SHARED_FIELDS | {"epochs", "sequence_length", "maximum_examples"}

@@ -15,14 +15,12 @@ def training_arguments(job: TrainingJob) -> dict[str, Any]:
     """Optimizer, schedule, batch and logging. Warm-up starts at 0 there, at its first part here."""
     import torch
 
-    from codellm_dag.training.batches import accumulation_steps
-
     optimizer, gpu = job.plan.optimizer, torch.cuda.is_available()
     schedule, options = _schedule(job)
     return {
         "max_steps": job.plan.steps,
         "per_device_train_batch_size": job.micro_rows,
-        "gradient_accumulation_steps": accumulation_steps(job.plan.batch, job.processes),
+        "gradient_accumulation_steps": job.accumulation,
         "optim": "adamw_torch",
         "learning_rate": optimizer.learning_rate,
         "lr_scheduler_type": schedule,

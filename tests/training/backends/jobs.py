@@ -22,12 +22,12 @@ TALKS = [
 ]
 SFT: dict[str, Any] = {
     "optimizer": {"learning_rate": 0.01, "warmup_fraction": 0.2},
-    "batch": {"global_rows": 4, "micro_rows": 2},
+    "batch": {"global_rows": 4},
     "sequence_length": 128,
 }
 PRETRAINING: dict[str, Any] = {
     "model": {"hidden_size": 64, "layers": 4, "heads": 4, "kv_heads": 2, "intermediate_size": 128},
-    "batch": {"global_rows": 8, "micro_rows": 2},
+    "batch": {"global_rows": 8},
 }
 
 
@@ -60,9 +60,8 @@ def job(
         tokenizer=tokenizer,
         rows=ExampleRows(list(tokenized(TALKS, tokenizer)), length, 0),
         messages=talks if isinstance(recipe, SftRecipe) else [],
-        plan=Plan(recipe.optimizer, recipe.batch, steps, recipe.seed, "identity"),
+        plan=Plan(recipe.optimizer, recipe.batch, steps, recipe.seed, "identity", micro_rows=2),
         processes=processes,
-        micro_rows=recipe.batch.micro_rows,
         work=folder / "work",
         resume=folder / "resume",
     )

@@ -14,7 +14,6 @@ import yaml
 from codellm_dag.recipes.base import InvalidRecipeError
 from codellm_dag.recipes.training import SftRecipe
 from codellm_dag.training.backends import llamafactory
-from codellm_dag.training.batches import UnevenBatchError
 from codellm_dag.training.environments.framework import VARIABLE, MissingEnvironmentError
 from codellm_dag.training.rows import InvalidTrainingDataError
 from tests.modelkit.tiny import RecordingReport
@@ -124,14 +123,12 @@ def test_a_field_of_a_later_recipe_is_refused_not_ignored() -> None:
     assert llamafactory.refusals(later) == ["adapters = 8: llamafactory cannot express it; allowed: 0"]
 
 
-def test_data_and_batches_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+def test_data_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     twice = [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}, TALKS[0][1]]
     with pytest.raises(
         InvalidTrainingDataError, match="conversation 1 of the data has the roles user, user, ass"
     ):
         llamafactory.render(job(sft("llamafactory"), tmp_path / "roles", talks=[TALKS[0], twice]))
-    with pytest.raises(UnevenBatchError, match=r"batch\.global_rows = 4 is no multiple"):
-        llamafactory.render(job(sft("llamafactory"), tmp_path / "uneven", processes=3))
 
 
 def test_a_missing_environment_is_named_before_anything_runs(

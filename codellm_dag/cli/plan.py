@@ -1,35 +1,92 @@
-"""``codellm-dag plan``: the Kubernetes manifests of a stage, without launching anything."""
+"""``codellm-dag plan``: what a training run needs before it is launched; with ``--manifests`` its pods."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-import yaml
 
-from codellm_dag.cli.session import DEFAULT_STORE, DebugOption, JsonOption, Session, StoreOption, session
-from codellm_dag.launch.errors import InvalidRequestError
-from codellm_dag.launch.kubernetes.group import PodGroup, pod_group
-from codellm_dag.launch.kubernetes.render import render
-from codellm_dag.recipes.pod_presets import DEFAULT_PODS, IMAGE_VARIABLE, PODS_VARIABLE, load_pods
-from codellm_dag.stages import registry
-from codellm_dag.store.paths import launch_path
+from codellm_dag.cli.manifests import print_manifests
+from codellm_dag.cli.plan_answer import answer_json, print_answer
+from codellm_dag.cli.plan_question import Sizes, question_of
+from codellm_dag.cli.recipes import RecipeOption, SetOption, choose
+from codellm_dag.cli.session import DEFAULT_STORE, DebugOption, JsonOption, StoreOption, session
+from codellm_dag.recipes.pod_presets import DEFAULT_PODS, IMAGE_VARIABLE, PODS_VARIABLE
+from codellm_dag.scaling.run_plan import DEFAULT_MFU, plan_run
 
-_FINGERPRINT = "0" * 64
-"""Stands for the fingerprint, which is known when the inputs are there."""
-_ATTEMPT = "a1"
-
-
-@dataclass(frozen=True)
-class _Plan:
-    stage: str
-    group: PodGroup
-    manifests: list[dict[str, Any]]
+_SIZES = "Sizes"
+_PODS = "Pods (with --manifests)"
 
 
 def plan(
     stages: Annotated[list[str], typer.Argument(metavar="STAGE...", help="stages, i.e. assets.")],
+    recipe: RecipeOption = "",
+    changes: SetOption = None,
+    devices: Annotated[int, typer.Option(min=1, max=1_000_000, rich_help_panel=_SIZES)] = 1,
+    device: Annotated[
+        str, typer.Option(metavar="NAME", help="cpu, h100-80gb, …", rich_help_panel=_SIZES)
+    ] = "cpu",
+    memory: Annotated[
+        float, typer.Option(min=0, metavar="GB", help="Memory of a device.", rich_help_panel=_SIZES)
+    ] = 0.0,
+    teraflops: Annotated[
+        float,
+        typer.Option(min=0, metavar="TFLOP/S", help="Peak of a device.", rich_help_panel=_SIZES),
+    ] = 0.0,
+    mfu: Annotated[
+        float, typer.Option(min=0.0001, max=1, help="Share of the peak.", rich_help_panel=_SIZES)
+    ] = DEFAULT_MFU,
+    price: Annotated[
+        float, typer.Option(min=0, help="Price of a device-hour.", rich_help_panel=_SIZES)
+    ] = 0.0,
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME|FILE",
+            help="Another model than the recipe's: a published one, or a config.json.",
+            rich_help_panel=_SIZES,
+        ),
+    ] = "",
+    sequence_length: Annotated[
+        int, typer.Option(min=0, help="Tokens of a row.", rich_help_panel=_SIZES, show_default="the recipe's")
+    ] = 0,
+    micro_rows: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Rows of a forward pass, at most.",
+            rich_help_panel=_SIZES,
+            show_default="all of a device's",
+        ),
+    ] = 0,
+    tokens: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Tokens of the run; of one epoch where it fine-tunes.",
+            rich_help_panel=_SIZES,
+            show_default="the recipe's",
+        ),
+    ] = 0,
+    precision: Annotated[
+        str, typer.Option(help="fp32, bf16 or fp16.", rich_help_panel=_SIZES, show_default="the recipe's")
+    ] = "",
+    gradient_checkpointing: Annotated[
+        bool | None,
+        typer.Option(
+            help="Keep each block's input only.", rich_help_panel=_SIZES, show_default="the recipe's"
+        ),
+    ] = None,
+    tensor_parallel: Annotated[
+        int, typer.Option(min=0, rich_help_panel=_SIZES, show_default="the least that fits")
+    ] = 0,
+    pipeline_parallel: Annotated[
+        int, typer.Option(min=0, rich_help_panel=_SIZES, show_default="the least that fits")
+    ] = 0,
+    manifests: Annotated[
+        bool,
+        typer.Option("--manifests", help="The Kubernetes manifests instead of sizes.", rich_help_panel=_PODS),
+    ] = False,
     pods: Annotated[
         str,
         typer.Option(
@@ -39,6 +96,7 @@ def plan(
             show_envvar=True,
             show_default=DEFAULT_PODS,
             help="Shape of the pods: a preset, or a YAML file.",
+            rich_help_panel=_PODS,
         ),
     ] = "",
     image: Annotated[
@@ -49,65 +107,54 @@ def plan(
             envvar=IMAGE_VARIABLE,
             show_envvar=True,
             help="Image of shapes that name none.",
+            rich_help_panel=_PODS,
         ),
     ] = "",
     store: StoreOption = DEFAULT_STORE,
     as_json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """The Kubernetes manifests of a stage, without launching anything.
+    """What training needs, before anything is launched: FLOPs, memory, hours, files, and what will not fit.
 
-    As YAML, checked by all rules that hold before a launch. The fingerprint in names is shown as zeros.
+    With --manifests the Kubernetes manifests of any stage as YAML, checked by all rules that hold before a
+    launch; the fingerprint in names is shown as zeros.
 
     [bold]Examples[/]
 
-    codellm-dag plan pretrained_checkpoint --pods gpu-8x8 --image registry.example/codellm-dag/training:1.0
+    codellm-dag plan pretrained_checkpoint
 
-    codellm-dag plan rl_policy --pods pods.yaml | kubectl apply --dry-run=server -f -
+    codellm-dag plan sft_checkpoint --model qwen2.5-coder-14b --devices 64 --device h100-80gb --precision bf16
+    --gradient-checkpointing --sequence-length 4096 --set sft_checkpoint.batch.global_rows=64
+
+    codellm-dag plan rl_policy --manifests --pods pods.yaml | kubectl apply --dry-run=server -f -
     """
     with session(store, as_json=as_json, debug=debug) as here:
-        plans = _plans(here, stages, pods, image)
-        if as_json:
-            here.json({"store": here.store.url, "plans": [_json(one) for one in plans]})
-        else:
-            manifests = [manifest for one in plans for manifest in one.manifests]
-            print(yaml.safe_dump_all(manifests, sort_keys=False, width=110), end="")
-
-
-def _plans(here: Session, stages: list[str], pods: str, image: str) -> list[_Plan]:
-    for stage in stages:
-        if stage not in registry.STAGES:
-            allowed = ", ".join(registry.STAGES)
-            raise InvalidRequestError(f"there is no stage {stage!r}; allowed: {allowed}")
-    shapes = load_pods(pods, image, registry.STAGES)
-    found = []
-    for stage in stages:
-        group = pod_group(
-            stage=stage,
-            fingerprint=_FINGERPRINT,
-            attempt=_ATTEMPT,
-            asset=stage,
-            partition=None,
-            run_id="",
-            owner="",
-            store=here.store.url,
-            record=launch_path(stage, _FINGERPRINT, _ATTEMPT),
-            env={},
-            shape=shapes.of(stage),
+        if manifests:
+            print_manifests(here, stages, pods, image)
+            return
+        choice = choose(recipe, changes)
+        sizes = Sizes(
+            devices=devices,
+            device=device,
+            memory_gb=memory,
+            teraflops=teraflops,
+            mfu=mfu,
+            price=price,
+            model=model,
+            sequence_length=sequence_length,
+            micro_rows=micro_rows,
+            tokens=tokens,
+            precision=precision,
+            checkpointing=gradient_checkpointing,
+            tensor_parallel=tensor_parallel,
+            pipeline_parallel=pipeline_parallel,
         )
-        found.append(_Plan(stage, group, render(group)))
-    return found
-
-
-def _json(one: _Plan) -> dict[str, Any]:
-    shape = one.group.shape
-    return {
-        "stage": one.stage,
-        "name": one.group.name,
-        "namespace": one.group.namespace,
-        "pods": shape.nodes,
-        "gpus": shape.nodes * shape.gpus,
-        "processes": shape.world_size,
-        "command": list(one.group.command),
-        "manifests": one.manifests,
-    }
+        questions = [(stage, question_of(stage, choice, sizes)) for stage in stages]
+        answers = [(stage, asked, plan_run(asked)) for stage, asked in questions]
+        if as_json:
+            here.json({"store": here.store.url, "sizes": [answer_json(*one) for one in answers]})
+        else:
+            for one in answers:
+                print_answer(here, *one)
+        if not all(answer.fitting for _, _, answer in answers):
+            here.no()

@@ -134,6 +134,6 @@ def of_config(config: Any) -> Architecture:
         tied=bool(values.get("tie_word_embeddings", False)),
         qkv_bias=kind == "qwen2",
         qk_norm=kind in ("qwen3", "qwen3_moe"),
-        experts=(values.get("num_experts") or values.get("num_local_experts")) if sparse else 0,
+        experts=int(values.get("num_experts") or values["num_local_experts"]) if sparse else 0,
         experts_per_token=values["num_experts_per_tok"] if sparse else 0,
     )

@@ -1,23 +1,26 @@
-"""``plan`` prints valid manifests, launches nothing, and refuses bad input with one clear message."""
+"""``plan`` says what a training run needs, and refuses bad input with one clear message."""
 
 from __future__ import annotations
 
 import json
 
 import pytest
-import yaml
 from typer.testing import CliRunner
 
 from codellm_dag.cli.app import app
-from tests.launch.kubernetes.schemas import validate_strictly
 
-IMAGE = "registry.example/codellm-dag/training:1.0"
+SFT = [
+    "sft_checkpoint",
+    *("--model", "qwen2.5-coder-14b", "--devices", "64", "--device", "h100-80gb", "--precision", "bf16"),
+    *("--sequence-length", "4096", "--set", "sft_checkpoint.batch.global_rows=64"),
+    *("--set", "sft_checkpoint.optimizer.name=adamw", "--gradient-checkpointing"),
+]
 
 
 @pytest.fixture
 def plan(tmp_path, monkeypatch):
     """Run the command on an empty store: (exit code, output, errors)."""
-    for name in ("CODELLM_PODS", "CODELLM_IMAGE", "COLUMNS", "FORCE_COLOR"):
+    for name in ("COLUMNS", "FORCE_COLOR", "CODELLM_PRESET"):
         monkeypatch.delenv(name, raising=False)
 
     def run(*arguments):
@@ -28,55 +31,68 @@ def plan(tmp_path, monkeypatch):
     return run
 
 
-def test_yaml_for_kubectl(plan, tmp_path):
-    code, out, err = plan("pretrained_checkpoint", "--pods", "gpu-8x8", "--image", IMAGE)
+def test_the_laptops_pretraining(plan, tmp_path):
+    code, out, err = plan("pretrained_checkpoint")
     assert (code, err) == (0, "")
-    job, service = yaml.safe_load_all(out)
-    assert (job["kind"], service["kind"]) == ("Job", "Service")
-    assert job["metadata"]["name"] == "pretrained-checkpoint-000000000000-a1"
-    for manifest in (job, service):
-        validate_strictly(manifest)
-    command = job["spec"]["template"]["spec"]["containers"][0]["command"]
-    assert command[-3:] == [
-        f"launches/pretrained_checkpoint/{'0' * 64}/a1.json",
-        "--store",
-        (tmp_path / "store").as_uri(),
-    ]
+    # 2048 entries and four blocks of width 128 with a SwiGLU layer of 384; 195 steps of 16 rows of 256 tokens
+    parameters = 2048 * 128 + 4 * (4 * 128**2 + 3 * 128 * 384 + 256) + 128
+    assert f"{parameters:,}" in out
+    assert "800,000 in 195 steps" in out
     assert not (tmp_path / "store").exists()
 
 
 def test_json(plan):
-    code, out, _ = plan("mixture", "sft_checkpoint", "--pods", "gpu-8", "--image", IMAGE, "--json")
+    code, out, _ = plan(*SFT, "--tokens", "100000000", "--price", "2.5", "--json")
     answer = json.loads(out)
     assert (code, answer["schema_version"]) == (0, 1)
-    mixture, sft = answer["plans"]
-    assert (mixture["stage"], sft["stage"]) == ("mixture", "sft_checkpoint")
-    assert sft.keys() == {"stage", "name", "namespace", "pods", "gpus", "processes", "command", "manifests"}
-    assert (sft["pods"], sft["gpus"], sft["processes"]) == (1, 8, 8)
-    assert [manifest["kind"] for manifest in sft["manifests"]] == ["Job"]
+    (sizes,) = answer["sizes"]
+    assert sizes.keys() == {
+        *("stage", "parameters", "active_parameters", "sequence_length", "global_rows", "micro_rows"),
+        *("accumulation", "precision", "optimizer", "devices", "device", "mfu", "tokens", "steps"),
+        *("flops_per_token", "flops", "hours", "device_hours", "cost", "weights_bytes", "resume_bytes"),
+        "strategies",
+    }
+    assert sizes["parameters"] == 14_770_033_664
+    assert sizes["steps"] == 100_000_000 // (64 * 4096)
+    assert sizes["cost"] == pytest.approx(sizes["device_hours"] * 2.5)
+    fits = {one["strategy"]: one["fits"] for one in sizes["strategies"]}
+    assert (fits["ddp"], fits["zero3"], fits["fsdp"]) == (False, True, True)
 
 
-def test_each_stage_its_own_pods(plan, tmp_path):
-    pods = tmp_path / "pods.yaml"
-    pods.write_text(
-        f"default: {{extends: cpu, image: '{IMAGE}'}}\nrl_policy: {{extends: gpu-1, image: 'other:2'}}\n"
-    )
-    code, out, _ = plan("mixture", "rl_policy", "--pods", str(pods))
+def test_nothing_fits(plan):
+    code, out, err = plan("sft_checkpoint", "--model", "llama-2-7b", "--device", "rtx4090-24gb")
+    assert code == 1
+    assert "too much" in out
+    assert "Nothing fits: more devices" in err
+
+
+def test_a_config_file(plan, tmp_path):
+    config = {
+        "model_type": "qwen2",
+        "vocab_size": 100,
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    code, out, _ = plan("pretrained_checkpoint", "--model", str(tmp_path), "--json")
     assert code == 0
-    images = [job["spec"]["template"]["spec"]["containers"][0]["image"] for job in yaml.safe_load_all(out)]
-    assert images == [IMAGE, "other:2"]
+    expected = 2 * 1600 + 4 * 256 + 3 * 16 + 3 * 512 + 3 * 16
+    assert json.loads(out)["sizes"][0]["parameters"] == expected
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["mixtur", "--image", IMAGE], "there is no stage 'mixtur'; allowed: benchmark_problems, raw_corpus"),
-        (["mixture", "--pods", "gpu-9", "--image", IMAGE], "pods 'gpu-9' do not exist; allowed: cpu,"),
-        (["mixture"], "cpu.yaml: no image; give the field 'image' or the variable CODELLM_IMAGE"),
         (
-            ["mixture", "--image", "a/b:latest"],
-            "PodShape.image = 'a/b:latest': a retry could run another image",
+            ["mixture"],
+            "the sizes of 'mixture' are not planned; allowed: pretrained_checkpoint, sft_checkpoint",
         ),
+        (["pretrained_checkpoint", "--device", "h9"], "--device 'h9': allowed: cpu, v100-32gb"),
+        (["pretrained_checkpoint", "--devices", "3"], "--devices 3: must divide batch.global_rows = 16"),
+        (["pretrained_checkpoint", "--model", "gpt-5"], "--model 'gpt-5':"),
+        (["pretrained_checkpoint", "--precision", "fp8"], "precision = 'fp8': allowed: fp32, bf16, fp16"),
     ],
 )
 def test_bad_input(plan, words, message):

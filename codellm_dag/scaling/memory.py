@@ -1,0 +1,201 @@
+"""Memory of one device in training, by strategy: what lies on it, at the moment when it is most.
+
+States follow Rajbhandari et al. 2020 (ZeRO, sections 3.1 and 5, figure 1): with P parameters and N devices
+data parallelism holds weights, gradients and optimizer state whole; ZeRO-1 shards the state over the devices,
+ZeRO-2 the gradients too, ZeRO-3 and FSDP the weights too. Offloading (Ren et al. 2021) moves the state, and
+with ZeRO-3 the weights, to host memory. Tensor and pipeline parallelism divide layers (Narayanan et al.
+2021); activations are divided by the tensor-parallel degree as with sequence parallelism, and the first stage
+of a 1F1B pipeline holds those of as many micro-batches as there are stages (Korthikanti et al. 2022, 4.2.3).
+
+A step is largest at one of four moments: at the loss, at the start or at the end of the backward pass, or in
+the optimizer. Measured against real runs by ``bench/memory.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+from typing import Literal
+
+from codellm_dag.recipes.base import InvalidRecipeError
+from codellm_dag.scaling.activations import blocks_bytes, layer_bytes, layer_gradient_bytes, loss_bytes
+from codellm_dag.scaling.muon import muon_state_bytes, muon_workspace_bytes
+from codellm_dag.training.architecture import Architecture
+
+STRATEGIES = ("ddp", "zero1", "zero2", "zero3", "zero1_offload", "zero2_offload", "zero3_offload", "fsdp")
+"""Data-parallel strategies; ``tp×pp×dp`` is `parallel_memory`."""
+
+CPU_ALLOCATOR = 1.23
+"""Resident memory per byte of live tensors where glibc allocates: freed blocks below 32 MiB leave gaps in the
+heap. The middle of 1.10 to 1.39, which ``bench/memory.py`` measured; 1.02 with MALLOC_MMAP_THRESHOLD_=500000.
+"""
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Bytes of one parameter's weight, gradient and master copy, and of one activation."""
+
+    weight: int
+    gradient: int
+    master: int
+    activation: int
+
+
+PRECISIONS = {
+    "fp32": Precision(4, 4, 0, 4),
+    "bf16": Precision(2, 2, 4, 2),
+    "fp16": Precision(2, 2, 4, 2),
+}
+"""Mixed precision keeps a float32 copy of the weights in the optimizer (Micikevicius et al. 2018); with
+AdamW's 8 bytes that is 16 bytes a parameter (Rajbhandari et al. 2020, section 3.1), as in float32."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one device does in a step: ``micro_rows`` rows of ``length`` tokens, ``accumulation`` times.
+
+    ``targets``: share of the tokens that have a loss, 0 to 1.
+    """
+
+    model: Architecture
+    length: int
+    micro_rows: int
+    accumulation: int = 1
+    targets: float = 1.0
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    precision: str = "fp32"
+    checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise InvalidRecipeError(f"precision = {self.precision!r}: allowed: {', '.join(PRECISIONS)}")
+
+    @property
+    def state_bytes(self) -> int:
+        """Optimizer state of the whole model, master weights counted."""
+        master = PRECISIONS[self.precision].master * self.model.parameters
+        if self.optimizer == "muon":
+            return master + muon_state_bytes(self.model)
+        return master + 8 * self.model.parameters  # both moments in float32
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on one device. ``total`` is the height of a step, ``host`` the share of host memory.
+
+    ``activations``: what the forward pass leaves for the backward pass, the loss's logits counted.
+    ``buffers``: what the strategy and the optimizer add: gradient buckets, gathered weights, scratch space.
+    The total is at most the sum: gradients come as activations go, and scratch space after both.
+    """
+
+    strategy: str
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+    buffers: int
+    total: int
+    host: int = 0
+
+
+def data_parallel_memory(strategy: str, work: Work, devices: int, shard_group: int = 0) -> Memory:
+    """The memory of `strategy` (one of `STRATEGIES`) over `devices`.
+
+    `shard_group`: devices of one sharding group of FSDP's hybrid sharding; 0 is all of them.
+    """
+    if strategy not in STRATEGIES:
+        raise InvalidRecipeError(f"strategy = {strategy!r}: allowed: {', '.join(STRATEGIES)}")
+    shards = (shard_group or devices) if strategy == "fsdp" else devices
+    if devices % shards:
+        raise InvalidRecipeError(f"hybrid_sharding = {shards}: must divide the number of devices, {devices}")
+    base, _, offload = strategy.partition("_")
+    stage = {"ddp": 0, "fsdp": 3}.get(base, 0) if base in ("ddp", "fsdp") else int(base[-1])
+    precision, parameters = PRECISIONS[work.precision], work.model.parameters
+    weights, gradients = parameters * precision.weight, parameters * precision.gradient
+    sharded = (
+        ceil(weights / (shards if stage >= 3 else 1)),
+        ceil(gradients / (shards if stage >= 2 else 1)),
+        ceil(work.state_bytes / (shards if stage >= 1 else 1)),
+    )
+    extra = gradients if strategy == "ddp" and devices > 1 else 0  # the reducer's buckets are copies
+    if stage >= 3 and shards > 1:  # a block at work and the next one, and one block's whole gradient
+        largest = max(work.model.layer, work.model.embedding)
+        extra = largest * (2 * precision.weight + precision.gradient)
+    elif stage == 2 and shards > 1:
+        extra = max(work.model.layer, work.model.embedding) * precision.gradient
+    host = 0
+    if offload:
+        host, sharded = sharded[2], (sharded[0], sharded[1], 0)
+        if stage == 3:
+            host, sharded = host + sharded[0], (0, sharded[1], 0)
+    # Where the state is sharded each device takes a share of the matrices.
+    scratch = _scratch(work) // (shards if stage >= 1 else 1)
+    return _height(strategy, work, sharded, extra, scratch, work.model.layers, host=host)
+
+
+def parallel_memory(work: Work, tensor: int, pipeline: int, data: int) -> Memory:
+    """The fullest stage's memory with tensor, pipeline and data parallelism, the state sharded over none.
+
+    Raises InvalidRecipeError, naming field, value and the divisors there are, where degrees do not divide
+    heads, key heads, SwiGLU width or layers.
+    """
+    model, precision = work.model, PRECISIONS[work.precision]
+    for field, degree, parts, name in (
+        ("tensor_parallel", tensor, model.kv_heads, "kv_heads"),
+        ("tensor_parallel", tensor, model.heads, "heads"),
+        ("tensor_parallel", tensor, model.intermediate, "intermediate_size"),
+        ("pipeline_parallel", pipeline, model.layers, "layers"),
+    ):
+        if parts % degree:
+            allowed = ", ".join(str(n) for n in range(1, parts + 1) if parts % n == 0 and n <= 64)
+            raise InvalidRecipeError(f"{field} = {degree}: must divide {name} = {parts}; allowed: {allowed}")
+    layers = model.layers // pipeline
+    ends = 1 if pipeline > 1 or model.tied else 2  # embedding and output matrix lie on different stages
+    share = ceil((layers * model.layer + ends * model.embedding + model.hidden) / tensor)
+    state = ceil(work.state_bytes / model.parameters * share)
+    gradients = share * precision.gradient
+    extra = gradients if data > 1 else 0
+    held = (share * precision.weight, gradients, state)
+    in_flight = min(pipeline, work.accumulation)
+    name = f"tp{tensor}×pp{pipeline}×dp{data}"
+    scratch = _scratch(work) // (tensor * pipeline)
+    return _height(name, work, held, extra, scratch, layers, tensor=tensor, in_flight=in_flight)
+
+
+def _scratch(work: Work) -> int:
+    return muon_workspace_bytes(work.model) if work.optimizer == "muon" else 0
+
+
+def _height(
+    strategy: str,
+    work: Work,
+    held: tuple[int, int, int],
+    extra: int,
+    scratch: int,
+    layers: int,
+    *,
+    host: int = 0,
+    tensor: int = 1,
+    in_flight: int = 1,
+) -> Memory:
+    """The largest of the four moments; weights and state are there in all of them."""
+    weights, gradients, state = held
+    model, width = work.model, PRECISIONS[work.precision].activation
+    rows, length = work.micro_rows, work.length
+    one = blocks_bytes(model, rows, length, layers=layers, checkpointing=work.checkpointing, width=width)
+    blocks = ceil(in_flight * one / tensor)
+    passing = ceil(layer_gradient_bytes(model, rows, length, width) / tensor)
+    matrix = ceil(model.embedding / tensor) * PRECISIONS[work.precision].gradient
+    before = gradients if work.accumulation > 1 else 0
+    last = ceil(layer_bytes(model, rows, length, width) / tensor)
+    loss = ceil(loss_bytes(model, rows, length, work.targets, width) / tensor)
+    # A tied matrix has a gradient from either end, and their sum.
+    ends = 2 * matrix if model.tied else matrix if before else 0
+    height = max(
+        before + blocks + loss,
+        (before or min(matrix, gradients)) + blocks + passing,
+        gradients + last + passing + ends,
+        gradients + scratch,
+    )
+    total = weights + state + extra + height
+    return Memory(strategy, weights, gradients, state, blocks + loss, extra + scratch, total, host)

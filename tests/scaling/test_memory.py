@@ -1,0 +1,83 @@
+"""Memory by strategy: published figures, sums by hand, and real runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from codellm_dag.recipes.base import InvalidRecipeError
+from codellm_dag.scaling.memory import CPU_ALLOCATOR, Work, data_parallel_memory, parallel_memory
+from codellm_dag.scaling.published import PUBLISHED
+from codellm_dag.training.architecture import Architecture
+
+LLAMA = PUBLISHED["llama-2-7b"]
+
+
+def states(strategy: str, devices: int) -> int:
+    memory = data_parallel_memory(strategy, Work(LLAMA, 16, 1, precision="bf16"), devices)
+    return memory.weights + memory.gradients + memory.optimizer
+
+
+@pytest.mark.parametrize(
+    ("strategy", "gigabytes"), [("ddp", 120), ("zero1", 31.4), ("zero2", 16.6), ("zero3", 1.9)]
+)
+def test_figure_1_of_the_zero_paper(strategy, gigabytes):
+    # 7.5 billion parameters, 64 devices, 12 bytes of optimizer state a parameter.
+    assert states(strategy, 64) / LLAMA.parameters * 7.5 == pytest.approx(gigabytes, rel=0.015)
+
+
+def test_fsdp_shards_as_zero3_does_and_hybrid_over_a_group():
+    work = Work(LLAMA, 16, 1, precision="bf16")
+    assert data_parallel_memory("fsdp", work, 64).weights == data_parallel_memory("zero3", work, 64).weights
+    hybrid = data_parallel_memory("fsdp", work, 64, shard_group=8)
+    assert hybrid.weights == -(-LLAMA.parameters * 2 // 8)
+    with pytest.raises(InvalidRecipeError, match="hybrid_sharding = 7: must divide"):
+        data_parallel_memory("fsdp", work, 64, shard_group=7)
+
+
+def test_offloading_moves_the_state_to_the_host():
+    work = Work(LLAMA, 16, 1, precision="bf16")
+    whole, offloaded = (data_parallel_memory(name, work, 8) for name in ("zero2", "zero2_offload"))
+    assert (offloaded.host, offloaded.optimizer) == (whole.optimizer, 0)
+    assert whole.total - offloaded.total == whole.optimizer == -(-12 * LLAMA.parameters // 8)
+    assert data_parallel_memory("zero3_offload", work, 8).weights == 0
+
+
+def test_tensor_and_pipeline_parallelism():
+    model = Architecture(100, 8, 4, 2, 2, 4, 16)
+    layer = 4 * 64 + 3 * 128 + 16
+    memory = parallel_memory(Work(model, 4, 1), tensor=2, pipeline=2, data=1)
+    assert memory.weights == 4 * (2 * layer + 800 + 8) // 2
+    assert memory.buffers == 0
+    with pytest.raises(InvalidRecipeError, match="tensor_parallel = 4: must divide kv_heads = 2; allowed: 1"):
+        parallel_memory(Work(model, 4, 1), tensor=4, pipeline=1, data=1)
+    with pytest.raises(InvalidRecipeError, match="pipeline_parallel = 3: must divide layers = 4"):
+        parallel_memory(Work(model, 4, 1), tensor=1, pipeline=3, data=1)
+
+
+def test_a_pipeline_holds_as_many_micro_batches_as_stages():
+    model = Architecture(100, 64, 8, 4, 4, 16, 256)
+    one = parallel_memory(Work(model, 64, 1, accumulation=1), 1, 4, 1).activations
+    four = parallel_memory(Work(model, 64, 1, accumulation=8), 1, 4, 1).activations
+    assert 3.0 < four / one < 4.0  # the loss is counted once
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(InvalidRecipeError, match="strategy = 'zero4': allowed: ddp, zero1"):
+        data_parallel_memory("zero4", Work(LLAMA, 16, 1), 1)
+    with pytest.raises(InvalidRecipeError, match="precision = 'fp8': allowed: fp32, bf16, fp16"):
+        Work(LLAMA, 16, 1, precision="fp8")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.parametrize("name", ["states", "large vocabulary"])
+def test_real_runs_take_what_is_predicted(name):
+    sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
+    from memory import CASES, RETURNS_AT_ONCE, measured_apart, predict
+
+    case = next(case for case in CASES if case.name == name)
+    assert predict(case) * CPU_ALLOCATOR == pytest.approx(measured_apart(case), rel=0.15)
+    assert predict(case) == pytest.approx(measured_apart(case, RETURNS_AT_ONCE), rel=0.15)

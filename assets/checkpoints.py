@@ -5,7 +5,8 @@ from __future__ import annotations
 import dagster as dg
 
 from assets.partitions import TRIALS
-from assets.stage_asset import GPU_POOL, Inputs, many, stage_asset
+from assets.stage_asset import GPU_POOL, Inputs, chosen, many, recipe_of, stage_asset
+from codellm_dag.recipes.problems import SftDataRecipe
 from codellm_dag.store import Artifact
 from resources.io_manager import Artifacts
 
@@ -25,10 +26,28 @@ def pretrained_checkpoint(tokenizer: Artifact, token_shards: Artifacts) -> Input
     return {"tokenizer": tokenizer, **many("shards", token_shards)}
 
 
-@stage_asset(group="checkpoints", owner="team:data", kinds={"parquet"})
-def sft_data(benchmark_problems: Artifacts) -> Inputs:
-    """Chat examples with runnable tests, from templates that no benchmark holds out."""
-    return many("benchmark", benchmark_problems)
+@stage_asset(
+    group="checkpoints",
+    owner="team:data",
+    kinds={"parquet"},
+    optional=("executed_examples", "doctest_functions", "edit_sequences"),
+)
+def sft_data(
+    context: dg.AssetExecutionContext,
+    benchmark_problems: Artifacts,
+    executed_examples: Artifact | None,
+    doctest_functions: Artifact | None,
+    edit_sequences: Artifact | None,
+) -> Inputs:
+    """Chat examples from templates that no benchmark holds out, and those that the recipe's `others`
+    names."""
+    made = {
+        "executed_examples": executed_examples,
+        "doctest_functions": doctest_functions,
+        "edit_sequences": edit_sequences,
+    }
+    named = [other.source for other in recipe_of(context, SftDataRecipe).others]
+    return {**many("benchmark", benchmark_problems), **many("examples", chosen(made, named))}
 
 
 @stage_asset(

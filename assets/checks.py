@@ -13,7 +13,7 @@ import dagster as dg
 from assets.config import config_schema
 from codellm_dag.corpora.bounds import implausible_removals, read_steps
 from codellm_dag.evaluation.scores import Score, read_scores
-from codellm_dag.recipes.removal_bounds import RemovalBounds
+from codellm_dag.recipes.removal_bounds import ExampleBounds, RemovalBounds
 from codellm_dag.store import Artifact, Store
 from resources.io_manager import Artifacts
 from resources.keys import store_key
@@ -41,6 +41,29 @@ def removal_within_bounds(
         for removal in implausible_removals(read_steps(store.local_path(artifact) / "steps.json"), bounds)
     ]
     return _result(problems, f"{len(languages)} languages")
+
+
+def _examples_within_bounds(asset: str) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=asset,
+        name="removal_within_bounds",
+        description="No step removes an implausible share of a source's chat examples or their bytes.",
+        blocking=True,
+        config_schema=config_schema(ExampleBounds()),
+        required_resource_keys={"store"},
+    )
+    def check(context: dg.AssetCheckExecutionContext, artifact: Artifact) -> dg.AssetCheckResult:
+        store: Store = context.resources.store.open()
+        bounds = ExampleBounds.parse(context.op_execution_context.op_config)
+        steps = read_steps(store.local_path(artifact) / "steps.json")
+        return _result(map(str, implausible_removals(steps, bounds)), f"{len(steps['steps'])} steps")
+
+    return check
+
+
+doctest_functions_within_bounds = _examples_within_bounds("doctest_functions")
+executed_examples_within_bounds = _examples_within_bounds("executed_examples")
+edit_sequences_within_bounds = _examples_within_bounds("edit_sequences")
 
 
 @dg.asset_check(asset="pretrained_checkpoint", blocking=True, required_resource_keys={"store"})

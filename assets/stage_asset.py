@@ -8,7 +8,7 @@ code version come from the registry, the description from the docstring. What ha
 """
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,9 +22,19 @@ from assets.plan import Inputs, Plan, Requests
 from codellm_dag.recipes import Recipe
 from codellm_dag.stages.registry import STAGES, Stage
 from codellm_dag.store import Artifact, code_digest
-from resources.io_manager import PARTITIONED, Artifacts
+from resources.io_manager import OPTIONAL, PARTITIONED, Artifacts
 
-__all__ = ["GPU_POOL", "Inputs", "Requests", "input_keys", "many", "partition_of", "recipe_of", "stage_asset"]
+__all__ = [
+    "GPU_POOL",
+    "Inputs",
+    "Requests",
+    "chosen",
+    "input_keys",
+    "many",
+    "partition_of",
+    "recipe_of",
+    "stage_asset",
+]
 
 _ARTIFACTS = dg.DagsterType(
     name="Artifacts",
@@ -55,6 +65,7 @@ def stage_asset(
     automation: dg.AutomationCondition | None = None,
     pool: str | None = None,
     stage: Stage | None = None,
+    optional: Collection[str] = (),
 ) -> Callable[[Callable[..., Inputs | Requests]], dg.AssetsDefinition]:
     """Make the decorated function the asset of the stage with its name.
 
@@ -66,6 +77,7 @@ def stage_asset(
     - `automation`: when Dagster should materialize it by itself, if its automation sensor is on
     - `pool`: the concurrency pool it takes a slot of; unlimited until the instance sets a limit
     - `stage`: the stage, if not the registry's of that name
+    - `optional`: upstream assets that may never have been made; the parameter is None then
     """
 
     def decorate(body: Callable[..., Inputs | Requests]) -> dg.AssetsDefinition:
@@ -97,7 +109,10 @@ def stage_asset(
             tags={"artifact": row.kind},
             metadata={PARTITIONED: partitions is not None, "stage": f"{row.module}.run"},
             ins={
-                name: dg.AssetIn(partition_mapping=(mappings or {}).get(name))
+                name: dg.AssetIn(
+                    partition_mapping=(mappings or {}).get(name),
+                    metadata={OPTIONAL: True} if name in optional else None,
+                )
                 for name in parameters
                 if name != "context"
             },
@@ -137,6 +152,20 @@ def partition_of(asset: str, artifacts: Mapping[str, Artifact], key: str) -> Art
             allow_retries=False,
         )
     return artifacts[key]
+
+
+def chosen(artifacts: Mapping[str, Artifact | None], names: Iterable[str]) -> dict[str, Artifact]:
+    """Those of the optional upstream artifacts that a recipe names. Raises Failure for one never made."""
+    found: dict[str, Artifact] = {}
+    for name in names:
+        artifact = artifacts[name]
+        if artifact is None:
+            raise dg.Failure(
+                description=f"the recipe names {name}, which was never made; materialize {name} first",
+                allow_retries=False,
+            )
+        found[name] = artifact
+    return found
 
 
 def recipe_of(context: dg.AssetExecutionContext, recipe_class: type[R]) -> R:

@@ -22,10 +22,12 @@ from resources.runs import run_is_live
 _CORPORA = dg.AssetSelection.groups("corpora")
 _BENCHMARKS = dg.AssetSelection.groups("benchmarks")
 _PRETRAINED = dg.AssetSelection.assets("pretrained_checkpoint")
+_INSTRUCTIONS = dg.AssetSelection.groups("instructions")
+_LIFE_CYCLE = dg.AssetSelection.all() - _INSTRUCTIONS
 _EVALUATION = dg.AssetSelection.groups("evals")
 
 SELECTIONS: Mapping[str, tuple[dg.AssetSelection, str]] = {
-    "lifecycle": (dg.AssetSelection.all(), "From raw sources to the leaderboard."),
+    "lifecycle": (_LIFE_CYCLE, "From raw sources to the leaderboard."),
     "corpora": (_CORPORA | _BENCHMARKS, "Read, clean and mix the sources of every language."),
     "pretrain": (
         dg.AssetSelection.groups("tokens") | _PRETRAINED,
@@ -36,8 +38,12 @@ SELECTIONS: Mapping[str, tuple[dg.AssetSelection, str]] = {
         "Fine-tune and improve by RL, from the pretrained model there is.",
     ),
     "evaluate": (_EVALUATION, "Evaluate every model there is, trials too, on every benchmark."),
+    "instructions": (
+        _INSTRUCTIONS,
+        "Chat examples from the clean corpus there is and from outside, for sft_data to mix in.",
+    ),
     "retrain": (
-        dg.AssetSelection.all(),
+        _LIFE_CYCLE,
         "The life cycle again; what did not change is reused. Run by the schedule and by the sensor.",
     ),
 }

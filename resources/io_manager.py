@@ -17,6 +17,9 @@ from resources.store import StoreResource
 PARTITIONED = "codellm_dag/partitioned"
 """Key of an asset's definition metadata: whether its output is a mapping of partitions."""
 
+OPTIONAL = "codellm_dag/optional"
+"""Key of an input's metadata: whether it is None where the upstream asset was never made."""
+
 Artifacts = dict[str, Artifact]
 """A partitioned asset's artifacts by the store's partition key."""
 
@@ -31,8 +34,9 @@ class ArtifactIOManager(dg.ConfigurableIOManager):
         """Keep what this run made; the refs were set when it was committed."""
         self._made[(context.run_id, context.asset_key.to_user_string())] = obj
 
-    def load_input(self, context: dg.InputContext) -> Artifact | Artifacts:
-        """What the upstream asset made. Raises Failure if that is one artifact and it was never made."""
+    def load_input(self, context: dg.InputContext) -> Artifact | Artifacts | None:
+        """What the upstream asset made. Raises Failure if that is one artifact and it was never made, unless
+        the input is optional."""
         name = context.asset_key.to_user_string()
         made = self._made.get((context.step_context.run_id, name))
         whole = not context.has_asset_partitions
@@ -45,7 +49,7 @@ class ArtifactIOManager(dg.ConfigurableIOManager):
             found = _partitions(store, name, keys)
             return found | made if isinstance(made, dict) else found
         artifact = store.refs.artifact(name)
-        if artifact is None:
+        if artifact is None and not (context.definition_metadata or {}).get(OPTIONAL):
             raise dg.Failure(
                 description=f"{name} has no artifact in the store {store.url}; materialize {name} first",
                 allow_retries=False,

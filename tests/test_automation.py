@@ -81,7 +81,8 @@ def test_nothing_runs_by_itself_until_it_is_turned_on():
 
 
 def test_the_jobs():
-    assert list(SELECTIONS) == ["lifecycle", "corpora", "pretrain", "post_train", "evaluate", "retrain"]
+    regular = ["lifecycle", "corpora", "pretrain", "post_train", "evaluate", "instructions", "retrain"]
+    assert list(SELECTIONS) == regular
 
 
 def test_reports_and_the_leaderboard_follow_new_samples_by_themselves():

@@ -88,7 +88,10 @@ def test_every_asset_gives_its_stage_what_the_stage_takes():
         assert upstream == taken, name
 
 
-@pytest.mark.parametrize("job", ["lifecycle", "corpora", "pretrain", "post_train", "evaluate", "retrain"])
+JOBS = ["lifecycle", "corpora", "pretrain", "post_train", "evaluate", "instructions", "retrain"]
+
+
+@pytest.mark.parametrize("job", JOBS)
 def test_a_job_spans_partitions_in_one_process(job):
     definition = defs.get_job_def(job)
     assert definition.partitions_def is None

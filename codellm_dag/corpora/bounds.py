@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from codellm_dag.corpora.errors import CorpusError
-from codellm_dag.recipes.removal_bounds import RemovalBounds
+from codellm_dag.recipes.removal_bounds import ExampleBounds, RemovalBounds
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,13 @@ class Removal:
     measure: str
     rate: float
     bound: float
+    recipe: str = "RemovalBounds"
 
     def __str__(self) -> str:
         return (
             f"{self.step} removed {self.rate:.1%} of the {self.measure} of {self.source}, at most "
             f"{self.bound:.1%} is plausible; look at rejected.parquet, then mend the source or raise "
-            f"RemovalBounds.{self.step}"
+            f"{self.recipe}.{self.step}"
         )
 
 
@@ -46,7 +47,9 @@ def read_steps(path: Path) -> dict[str, Any]:
     return steps
 
 
-def implausible_removals(steps: Mapping[str, Any], bounds: RemovalBounds | None = None) -> list[Removal]:
+def implausible_removals(
+    steps: Mapping[str, Any], bounds: RemovalBounds | ExampleBounds | None = None
+) -> list[Removal]:
     """Every removal rate of ``steps`` that is beyond its bound, in the order of steps and sources.
 
     Documents and bytes are judged, for the language and for each source of at least ``min_documents``. An
@@ -59,7 +62,7 @@ def implausible_removals(steps: Mapping[str, Any], bounds: RemovalBounds | None 
         for source, count in {"all": entry, **entry["sources"]}.items():
             if source == "all" or count["documents_in"] >= bounds.min_documents:
                 found.extend(
-                    Removal(entry["step"], source, measure, rate, bound)
+                    Removal(entry["step"], source, measure, rate, bound, type(bounds).__name__)
                     for measure, rate in _rates(count)
                     if rate > bound
                 )

@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
-from codellm_dag.corpora.documents import Document
 from codellm_dag.corpora.steps.base import Rejection
+
+
+class Counted(Protocol):
+    """What is counted: a document, or a chat example."""
+
+    @property
+    def source(self) -> str: ...
+    @property
+    def bytes(self) -> int: ...
 
 
 @dataclass
@@ -22,7 +30,7 @@ class Count:
     edited: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
 
-    def add(self, before: Document, after: Document | Rejection) -> None:
+    def add(self, before: Counted, after: Counted | Rejection) -> None:
         """Count one document that was kept, edited or rejected."""
         self.documents_in += 1
         self.bytes_in += before.bytes
@@ -52,11 +60,11 @@ class Tally:
         self._steps = {step: (Count(), {}) for step in steps}
         self._total: tuple[Count, dict[str, Count]] = (Count(), {})
 
-    def add(self, step: str, before: Document, after: Document | Rejection) -> None:
+    def add(self, step: str, before: Counted, after: Counted | Rejection) -> None:
         """Count a document at a step."""
         _add(self._steps[step], before, after)
 
-    def add_total(self, before: Document, after: Document | Rejection) -> None:
+    def add_total(self, before: Counted, after: Counted | Rejection) -> None:
         """Count a document at the end of its way through the steps."""
         _add(self._total, before, after)
 
@@ -68,7 +76,7 @@ class Tally:
         }
 
 
-def _add(counts: tuple[Count, dict[str, Count]], before: Document, after: Document | Rejection) -> None:
+def _add(counts: tuple[Count, dict[str, Count]], before: Counted, after: Counted | Rejection) -> None:
     counts[0].add(before, after)
     counts[1].setdefault(before.source, Count()).add(before, after)
 

@@ -1,47 +1,84 @@
-"""Stage ``sft_data``: chat examples from microbench's training half, as ``train.parquet``.
+"""Stage ``sft_data``: the chat examples of fine-tuning, as ``train.parquet``.
 
-The user's turn is the prompt (signature and docstring), the assistant's the body that completes it. In every
-example each step has an effect, and none shares a template, prompt or solution with a benchmark's problem.
-Columns: problem_id, template, messages (list of role and content), language.
+By default they are made from microbench's training half: the user's turn is the prompt (signature and
+docstring), the assistant's the body that completes it; in every example each step has an effect, and none
+shares a template, prompt or solution with a benchmark's problem. The recipe's ``others`` mixes in what other
+stages made (slots ``examples/*``). Columns: problem_id, template (others: their source), messages (list of
+role and content), language. Memory: all examples.
 """
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from codellm_dag.problems.programs import user_message
 from codellm_dag.problems.schema import Problem
+from codellm_dag.problems.sft_data_file import DATA_FILE, SCHEMA
 from codellm_dag.problems.training_half import training_problems
-from codellm_dag.recipes.problems import SftDataRecipe
+from codellm_dag.recipes.problems import OtherExamples, SftDataRecipe
 from codellm_dag.stages.protocol import Inputs, Report
 
-FILE = "train.parquet"
-_MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
-SCHEMA = pa.schema(
-    [
-        ("problem_id", pa.string()),
-        ("template", pa.string()),
-        ("messages", pa.list_(_MESSAGE)),
-        ("language", pa.string()),
-    ]
-)
+
+class MissingExamplesError(ValueError):
+    """The recipe names examples that were not given, or that are fewer than it asks for."""
 
 
 def run(recipe: SftDataRecipe, inputs: Inputs, out: Path, report: Report) -> None:
-    """Write the examples. Needs slot ``benchmark/microbench``; compares with every benchmark given.
+    """Write the examples. Microbench's need slot ``benchmark/microbench``; they are compared with every
+    benchmark given, those of others were by their own stage.
 
-    Metrics: examples, and those of `training_problems`, which also names the errors.
+    Metrics: examples, one for each other source, and those of `training_problems`, which also names the
+    errors. Raises MissingExamplesError.
     """
-    problems = training_problems(
-        inputs, report, name="sft", count=recipe.examples, steps=recipe.steps, seed=recipe.seed, tests=0
+    problems = (
+        training_problems(
+            inputs, report, name="sft", count=recipe.examples, steps=recipe.steps, seed=recipe.seed, tests=0
+        )
+        if recipe.examples
+        else []
     )
-    pq.write_table(to_table(problems), out / FILE, compression="zstd")
-    report.metric(examples=len(problems))
-    sample = problems[:5]
-    report.table("examples", [{"prompt": p.prompt, "answer": p.reference} for p in sample])
+    table = to_table(problems)
+    for other in recipe.others:
+        taken = _taken(other, inputs, recipe.seed)
+        report.metric(**{f"{other.source}_examples": len(taken)})
+        table = pa.concat_tables([table, pa.Table.from_pylist(taken, schema=SCHEMA)])
+    if recipe.others:
+        names = table["problem_id"].to_pylist()
+        table = table.take(sorted(range(len(names)), key=lambda at: _draw(recipe.seed, names[at])))
+    pq.write_table(table, out / DATA_FILE, compression="zstd")
+    report.metric(examples=table.num_rows)
+    sample = table.slice(0, 5)["messages"].to_pylist()
+    report.table(
+        "examples", [{"prompt": turns[0]["content"], "answer": turns[1]["content"]} for turns in sample]
+    )
+
+
+def _taken(other: OtherExamples, inputs: Inputs, seed: int) -> list[dict[str, Any]]:
+    """The rows that a recipe takes of another source."""
+    given = inputs.many("examples")
+    if other.source not in given:
+        raise MissingExamplesError(
+            f"others names {other.source}, and the slot examples/{other.source} is empty (given: "
+            f"{', '.join(given) or 'none'}); materialize it first"
+        )
+    columns = ["problem_id", "messages", "language"]
+    rows = pq.read_table(given[other.source].path / DATA_FILE, columns=columns).to_pylist()
+    if len(rows) < other.examples:
+        raise MissingExamplesError(
+            f"others asks for {other.examples} of {other.source}, which has {len(rows)}"
+        )
+    rows.sort(key=lambda row: _draw(seed, row["problem_id"]))
+    chosen = rows[: other.examples] if other.examples else rows
+    return [{**row, "template": other.source} for row in chosen]
+
+
+def _draw(seed: int, name: str) -> bytes:
+    return hashlib.sha256(f"{seed}:{name}".encode()).digest()
 
 
 def to_table(problems: list[Problem]) -> pa.Table:

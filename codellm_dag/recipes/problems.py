@@ -12,6 +12,10 @@ BENCHMARKS = ("humaneval", "microbench")
 """Benchmarks with problems, i.e. the partition keys of `benchmark_problems`."""
 
 
+ExampleSource = Literal["executed_examples", "doctest_functions", "edit_sequences"]
+"""The assets, besides microbench's templates, whose chat examples can go into `sft_data`."""
+
+
 class StepWeights(Recipe):
     """How often problems of each number of steps are drawn, as relative weights."""
 
@@ -80,15 +84,46 @@ class BenchmarkRecipe(Recipe):
         return self.model_copy(update={"benchmark": key})
 
 
-class SftDataRecipe(Recipe):
-    """Chat examples from the microbench templates that the benchmark does not hold out."""
+class OtherExamples(Recipe):
+    """Chat examples of another asset that go into `sft_data`."""
 
-    examples: int = Field(default=8000, ge=1, le=10_000_000, description="Examples to generate.")
+    source: ExampleSource = Field(description="The asset.")
+    examples: int = Field(
+        default=0,
+        ge=0,
+        description="Examples taken, chosen by hash of the seed and their names; 0 takes all.",
+    )
+
+
+class SftDataRecipe(Recipe):
+    """What `sft_checkpoint` learns from: examples made from microbench's templates, and those of others."""
+
+    examples: int = Field(
+        default=8000,
+        ge=0,
+        le=10_000_000,
+        description="Examples to generate from the microbench templates that are not held out.",
+    )
     steps: StepWeights = Field(
         default_factory=lambda: StepWeights(one=0.35, two=0.35, three=0.3, four=0.0),
         description="Lengths of chains. Short ones teach the steps, longer ones how to chain them.",
     )
     seed: int = Field(default=1, ge=0, le=2**31 - 1, description="Seed of names, constants and wordings.")
+    others: list[OtherExamples] = Field(
+        default_factory=list,
+        description="Examples of other assets to mix in, which must have been materialized; with any, all "
+        "examples are put in the order of a hash.",
+    )
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        named = [other.source for other in self.others]
+        if not self.examples and not named:
+            raise ValueError("examples = 0 and no others: there is nothing to learn from")
+        twice = sorted({name for name in named if named.count(name) > 1})
+        if twice:
+            raise ValueError(f"'others' names {', '.join(twice)} more than once; each source at most once")
+        return self
 
 
 class RlProblemsRecipe(Recipe):

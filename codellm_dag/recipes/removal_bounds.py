@@ -33,3 +33,25 @@ class RemovalBounds(Recipe):
     min_documents: int = Field(
         default=20, ge=1, description="A source with fewer documents is not judged on its own."
     )
+
+
+class ExampleBounds(Recipe):
+    """Most a step may remove of the chat examples it was given, as a share of them and of their bytes.
+
+    As `RemovalBounds`, for `executed_examples`, `doctest_functions` and `edit_sequences`; each has some of
+    the steps. Defaults: own choice, above what the standard library showed (docs/sft_data.md).
+    """
+
+    code: float = Field(default=0.5, ge=0, le=1, description="Most without code, or with too much.")
+    tests: float = Field(default=0.7, ge=0, le=1, description="Most without tests that can be judged.")
+    alone: float = Field(default=0.9, ge=0, le=1, description="Most functions that need more than helpers.")
+    length: float = Field(default=0.9, ge=0, le=1, description="Most programs that are too short or long.")
+    lint: float = Field(default=0.2, ge=0, le=1, description="Most programs with errors to begin with.")
+    duplicate: float = Field(default=0.5, ge=0, le=1, description="Most that came before.")
+    decontamination: float = Field(default=0.1, ge=0, le=1, description="Most that overlap with benchmarks.")
+    execution: float = Field(default=0.8, ge=0, le=1, description="Most whose tests do not pass.")
+    mutation: float = Field(
+        default=0.3, ge=0, le=1, description="Most whose tests pass without the function's body."
+    )
+    total: float = Field(default=0.95, ge=0, le=1, description="Most removed by all steps together.")
+    min_documents: int = Field(default=20, ge=1, description="A source with fewer is not judged on its own.")

@@ -173,4 +173,5 @@ def test_stages_of_the_choice_exist_and_those_with_generated_code_have_the_sandb
     assert named <= STAGES.keys()
     pods = load_pods(str(path))
     sandboxed = {stage for stage in STAGES if pods.of(stage).sandbox}
-    assert sandboxed == {"rl_policy", "samples", "sft_data", "rl_problems", "benchmark_problems"}
+    examples = {"executed_examples", "doctest_functions", "sft_data", "rl_problems"}
+    assert sandboxed == {"rl_policy", "samples", "benchmark_problems", *examples}

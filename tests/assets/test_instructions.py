@@ -103,7 +103,8 @@ def test_a_step_that_removes_too_much_stops_what_is_below(store: Store) -> None:
     assert store.refs.artifact("executed_examples") is None
 
 
-def test_examples_that_were_never_made_are_asked_for_by_name(store: Store) -> None:
+@pytest.mark.usefixtures("store")
+def test_examples_that_were_never_made_are_asked_for_by_name() -> None:
     assert run("corpora", **CORPORA).success
     refused = run("instructions", ["executed_examples"])
     assert "doctest_functions, which was never made; materialize doctest_functions first" in said(refused)

@@ -84,7 +84,7 @@ class ResumeFolder:
         (written / _LAYOUTS).write_text(" ".join(layouts), encoding="utf-8")
         (written / _ROLLBACKS).write_text(to_text(rollbacks), encoding="utf-8")
         (written / _IDENTITY).write_text(self.identity, encoding="utf-8")
-        for path in [*written.iterdir(), written]:
+        for path in [*written.rglob("*"), written]:
             _sync(path)
         if final.exists():
             _retire(final)

@@ -15,6 +15,10 @@ import torch.distributed as dist
 _TIMEOUT = timedelta(minutes=30)
 
 
+def _transport() -> str:
+    return "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+
+
 class Processes:
     """This process' rank among `size`; one of one outside of a group."""
 
@@ -30,9 +34,17 @@ class Processes:
         if not dist.is_initialized():
             if torch.cuda.is_available():
                 torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-            backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-            dist.init_process_group(backend, timeout=_TIMEOUT)
+            dist.init_process_group(_transport(), timeout=_TIMEOUT)
         return cls(dist.get_rank(), dist.get_world_size())
+
+    @classmethod
+    def join_group(cls) -> Processes:
+        """As `join`, but a process that is alone forms a group too, as sharding asks for."""
+        processes = cls.join()
+        if not dist.is_initialized():
+            store = torch.distributed.HashStore()  # pyright: ignore[reportPrivateImportUsage]
+            dist.init_process_group(_transport(), store=store, rank=0, world_size=1)
+        return processes
 
     @property
     def first(self) -> bool:
@@ -46,6 +58,14 @@ class Processes:
         sums = torch.tensor([int(flag) for flag in flags])
         dist.all_reduce(sums, dist.ReduceOp.MAX)
         return [bool(value) for value in sums]
+
+    def all_of(self, flag: bool) -> list[bool]:
+        """The `flag` of every rank, in order."""
+        flags = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
+        if self.size == 1:
+            return [flag]
+        dist.all_gather(flags, torch.tensor([int(flag)]))
+        return [bool(value) for value in flags]
 
     def word_of_first(self, word: str) -> str:
         """Rank 0's `word`."""

@@ -258,9 +258,14 @@ class PackedTrainer(Trainer):
         del return_outputs
         batch = inputs["input_ids"], inputs["position_ids"], inputs["labels"]
         self.targets = int(num_items_in_batch)
+        return self.row_losses(model, batch).sum() * self.processes.size / num_items_in_batch
+
+    def row_losses(self, model: Any, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """The losses of the targets of these rows."""
+        tokens, positions, targets = batch
         if self.processes.size > 1:
-            return model(*batch).sum() * self.processes.size / num_items_in_batch
-        return target_losses(model, *batch, IGNORED).sum() / num_items_in_batch
+            return model(tokens, positions, targets)
+        return target_losses(model, tokens, positions, targets, IGNORED)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Keep the step's targets in the history. Raises Diverging, before anything is saved."""

@@ -1,0 +1,71 @@
+"""PyTorch's FSDP2 (`fully_shard`, DTensor), full or hybrid sharding, in this process.
+
+Rows, losses, optimizer, schedule and identity are the trainer's own. Hugging Face's own flag ``fsdp`` is not
+used: on CPUs it trains DistributedDataParallel without a word.
+"""
+
+from __future__ import annotations
+
+import json
+
+from codellm_dag.recipes.base import InvalidRecipeError
+from codellm_dag.stages.protocol import Report
+from codellm_dag.training.backends.protocol import Finished, Rendered, TrainingJob, TrainingRecipe
+
+CONFIG = "fsdp2.json"
+
+
+def version() -> str:
+    """PyTorch's version, of which FSDP2 is a part."""
+    import torch
+
+    return str(torch.__version__)
+
+
+def refusals(recipe: TrainingRecipe) -> list[str]:
+    """Muon, and going back to an earlier checkpoint."""
+    lines = []
+    if recipe.optimizer.name != "adamw":
+        lines.append(
+            f"optimizer.name = {recipe.optimizer.name}: FSDP2 cuts matrices into pieces; allowed: adamw, or "
+            "backend.name = trainer"
+        )
+    if recipe.divergence.action != "stop":
+        lines.append(
+            f"divergence.action = {recipe.divergence.action}: a sharded model is not set back; "
+            "allowed: stop, or backend.name = trainer"
+        )
+    return lines
+
+
+def render(job: TrainingJob) -> Rendered:
+    """The device mesh: its shape and the names of its dimensions."""
+    group = job.backend.hybrid_sharding or job.processes
+    mesh = (
+        {"shard": group} if group == job.processes else {"replicate": job.processes / group, "shard": group}
+    )
+    return Rendered({CONFIG: json.dumps({"device_mesh": mesh, "sharding_group": group}, indent=1) + "\n"})
+
+
+def validate(rendered: Rendered) -> None:
+    """Whether groups divide the processes; PyTorch itself checks the mesh when it is made."""
+    values = json.loads(rendered.files[CONFIG])
+    replicas = values["device_mesh"].get("replicate", 1)
+    if replicas != int(replicas) or replicas < 1:
+        group = values["sharding_group"]
+        raise InvalidRecipeError(
+            f"backend.hybrid_sharding = {group} must divide the {round(replicas * group)} processes"
+        )
+
+
+def train(job: TrainingJob, rendered: Rendered, report: Report) -> Finished:
+    """Train in this process, one of ``job.processes``."""
+    from codellm_dag.training.fsdp2 import Fsdp2Trainer
+    from codellm_dag.training.processes import Processes
+    from codellm_dag.training.trainer import train as train_packed
+
+    class Sharded(Fsdp2Trainer):
+        sharding_group = json.loads(rendered.files[CONFIG])["sharding_group"]
+
+    Processes.join_group()
+    return Finished(*train_packed(job.build(), job.rows, job.plan, report, kind=Sharded))

@@ -1,0 +1,50 @@
+"""Training with DeepSpeed's ZeRO: `PackedTrainer` with the engine that Hugging Face's `Trainer` makes of it.
+
+On CPUs DeepSpeed's own collectives over shared memory are not compiled: they need a compiler where training
+runs and serve inference only.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+
+from codellm_dag.training.processes import Processes
+from codellm_dag.training.sharded import ShardedTrainer
+
+
+class ZeroTrainer(ShardedTrainer):
+    """`PackedTrainer` under a DeepSpeed engine of any ZeRO stage."""
+
+    def _wrap_model(self, model: Any, training: bool = True, dataloader: Any = None) -> Any:
+        del training, dataloader
+        return model  # `Trainer` makes the engine
+
+    def gathered_model(self) -> Any:
+        """A new model with the float32 weights of all ranks, in rank 0."""
+        from deepspeed import zero  # pyright: ignore[reportMissingImports]
+        from deepspeed.utils import safe_get_full_fp32_param  # pyright: ignore[reportMissingImports]
+
+        whole = self.empty_model()
+        targets = dict(whole.named_parameters()) if whole is not None else {}
+        for name, parameter in self.model.named_parameters():
+            full = safe_get_full_fp32_param(parameter)
+            sharded = [parameter] if hasattr(parameter, "ds_id") else []
+            with zero.GatheredParameters(sharded, enabled=full is None and bool(sharded)), torch.no_grad():
+                if whole is not None:
+                    targets[name].copy_(parameter if full is None else full)
+        return whole
+
+
+def join_deepspeed() -> None:
+    """Set up DeepSpeed's communication among the processes of this stage, also where there is only one."""
+    import deepspeed  # pyright: ignore[reportMissingImports]
+
+    if not torch.cuda.is_available():
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    if Processes.join_group().size == 1:  # accelerate asks these variables, nobody connects to the port
+        alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}
+        os.environ.update(alone | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"})
+    deepspeed.init_distributed(verbose=False)

@@ -7,10 +7,25 @@ import dagster as dg
 from assets.partitions import TRIALS
 from assets.stage_asset import GPU_POOL, Inputs, chosen, many, recipe_of, stage_asset
 from codellm_dag.recipes.problems import SftDataRecipe
+from codellm_dag.recipes.training import SftRecipe
 from codellm_dag.store import Artifact
+from codellm_dag.training.outside_models import resolved
 from resources.io_manager import Artifacts
 
 _MODEL_KINDS = {"huggingface", "pytorch"}
+
+
+@stage_asset(
+    group="checkpoints",
+    owner="team:models",
+    kinds={"huggingface"},
+    prepare=resolved,
+    model="base",
+    verify=True,
+)
+def base_checkpoint() -> Inputs:
+    """A model that was trained elsewhere: a folder, a commit on the Hugging Face Hub, or a package's file."""
+    return {}
 
 
 @stage_asset(
@@ -57,10 +72,19 @@ def sft_data(
     partitions=TRIALS,
     model="sft",
     mappings={"token_shards": dg.AllPartitionMapping()},
+    optional=("pretrained_checkpoint", "base_checkpoint"),
     verify=True,
     pool=GPU_POOL,
 )
-def sft_checkpoint(pretrained_checkpoint: Artifact, sft_data: Artifact, token_shards: Artifacts) -> Inputs:
-    """The pretrained model fine-tuned on chat examples. A trial's key is its change, e.g. `epochs=2`."""
-    own = {"checkpoint": pretrained_checkpoint, "data": sft_data}
+def sft_checkpoint(
+    recipe: SftRecipe,
+    pretrained_checkpoint: Artifact | None,
+    base_checkpoint: Artifact | None,
+    sft_data: Artifact,
+    token_shards: Artifacts,
+) -> Inputs:
+    """A pretrained model fine-tuned on chat examples. A trial's key is its change, e.g. `epochs=2`."""
+    made = {"pretrained_checkpoint": pretrained_checkpoint, "base_checkpoint": base_checkpoint}
+    start = chosen(made, [recipe.base])[recipe.base]
+    own = {"checkpoint": start, "data": sft_data}
     return {**own, **many("shards", token_shards)}  # rows of pretraining to replay

@@ -33,17 +33,20 @@ def benchmark_problems() -> Requests:
     kinds={"parquet", "huggingface"},
     partitions=MODEL_EVALUATIONS,
     mappings={"sft_checkpoint": _ALL, "rl_policy": _ALL, "benchmark_problems": _ALL},
+    optional=("pretrained_checkpoint", "base_checkpoint"),
     pool=GPU_POOL,
 )
 def samples(
-    pretrained_checkpoint: Artifact,
+    base_checkpoint: Artifact | None,
+    pretrained_checkpoint: Artifact | None,
     sft_checkpoint: Artifacts,
     rl_policy: Artifacts,
     mixture: Artifact,
     benchmark_problems: Artifacts,
 ) -> Requests:
     """What one model answers on one benchmark, each sample judged outside the sandbox that ran it."""
-    models = {"pretrained": pretrained_checkpoint}
+    own = {"base": base_checkpoint, "pretrained": pretrained_checkpoint}
+    models = {name: checkpoint for name, checkpoint in own.items() if checkpoint is not None}
     models |= {model_key("sft", trial): checkpoint for trial, checkpoint in sft_checkpoint.items()}
     models |= {model_key("rl", trial): policy for trial, policy in rl_policy.items()}
     subjects = {name: {"problems": problems} for name, problems in benchmark_problems.items()}

@@ -29,13 +29,13 @@ _EXPECTED = (InvalidRecipeError, InvalidRequestError, CorpusError, StoreError)
 
 
 def run_stage(
-    context: dg.AssetExecutionContext, plan: Plan, inputs: Mapping[str, Artifact | Artifacts]
+    context: dg.AssetExecutionContext, plan: Plan, inputs: Mapping[str, Artifact | Artifacts | None]
 ) -> dg.MaterializeResult:
     """Materialize the partitions of this run (all, if it has none). Raises Failure with one sentence."""
     try:
         check_run_config(context.run.run_config)
-        requests = _requests(context, plan, inputs)
         recipe = plan.stage.recipe_class().parse(context.op_execution_context.op_config)
+        requests = _requests(context, plan, recipe, inputs)
         recipes, left_out = _recipes(context, plan, recipe, requests)
         outcomes = _outcomes(context, plan, recipes, requests, inputs)
     except StageFailedError as error:
@@ -51,18 +51,21 @@ def run_stage(
 
 
 def _requests(
-    context: dg.AssetExecutionContext, plan: Plan, inputs: Mapping[str, Artifact | Artifacts]
+    context: dg.AssetExecutionContext,
+    plan: Plan,
+    recipe: Recipe,
+    inputs: Mapping[str, Artifact | Artifacts | None],
 ) -> Requests:
     """The requests of this run's partitions by the store's key; the empty key if the asset has none."""
-    given = {"context": context, **inputs} if plan.takes_context else inputs
-    returned: Any = plan.body(**given)
-    if plan.partitions is None:
-        return {"": returned}
+    given: dict[str, Any] = {"context": context, **inputs} if plan.takes_context else dict(inputs)
     if context.has_partition_key_range and not context.has_partition_key:
         raise InvalidRequestError("a run takes one partition or all of them, not a range; launch a backfill")
     chosen = [store_key(context.partition_key)] if context.has_partition_key else None
     if plan.partitions is TRIALS:
-        return {trial: dict(returned) for trial in chosen or [BASE_TRIAL]}
+        return {trial: _of_trial(plan, given, recipe, trial) for trial in chosen or [BASE_TRIAL]}
+    returned: Any = plan.body(**given)
+    if plan.partitions is None:
+        return {"": returned}
     missing = [key for key in chosen or () if key not in returned]
     if missing:
         raise InvalidRequestError(
@@ -70,6 +73,12 @@ def _requests(
             f"possible at present: {', '.join(returned) or 'none'}"
         )
     return {key: returned[key] for key in (returned if chosen is None else chosen)}
+
+
+def _of_trial(plan: Plan, given: Mapping[str, Any], recipe: Recipe, trial: str) -> Inputs:
+    own = {"recipe": plan.prepare(recipe, trial)} if plan.takes_recipe else {}
+    returned: Any = plan.body(**given, **own)
+    return dict(returned)
 
 
 def _recipes(

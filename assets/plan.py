@@ -31,3 +31,4 @@ class Plan:
     show: Callable[[Path], Mapping[str, Any]] | None
     verify: bool
     takes_context: bool
+    takes_recipe: bool

@@ -2,9 +2,9 @@
 
 The decorated function says only what the stage is given: its parameters are upstream assets, and it returns
 the stage's inputs by slot (`Inputs`), or those of every partition (`Requests`). For an asset partitioned by
-trial it returns one `Inputs`: a trial changes the recipe, not the inputs. Name, artifact kind, recipe and
-code version come from the registry, the description from the docstring. What happens then is
-`materialize.py`.
+trial it returns one `Inputs`, those of the trial, whose recipe it may take as the parameter ``recipe``.
+Name, artifact kind, recipe and code version come from the registry, the description from the docstring. What
+happens then is `materialize.py`.
 """
 
 import inspect
@@ -93,6 +93,7 @@ def stage_asset(
             show=show,
             verify=verify,
             takes_context="context" in parameters,
+            takes_recipe="recipe" in parameters,
         )
 
         def compute(
@@ -114,7 +115,7 @@ def stage_asset(
                     metadata={OPTIONAL: True} if name in optional else None,
                 )
                 for name in parameters
-                if name != "context"
+                if name not in ("context", "recipe")
             },
             partitions_def=partitions,
             automation_condition=automation,

@@ -15,6 +15,7 @@ import dagster as dg
 from assets.config import asset_recipe_default
 from codellm_dag.corpora.sources import CorpusError, resolve
 from codellm_dag.recipes.corpora import RawCorpusRecipe
+from codellm_dag.recipes.training import SftRecipe
 from codellm_dag.stages.registry import STAGES
 from codellm_dag.store import digest
 from resources.runs import run_is_live
@@ -23,31 +24,44 @@ _CORPORA = dg.AssetSelection.groups("corpora")
 _BENCHMARKS = dg.AssetSelection.groups("benchmarks")
 _PRETRAINED = dg.AssetSelection.assets("pretrained_checkpoint")
 _INSTRUCTIONS = dg.AssetSelection.groups("instructions")
-_LIFE_CYCLE = dg.AssetSelection.all() - _INSTRUCTIONS
 _EVALUATION = dg.AssetSelection.groups("evals")
 
-SELECTIONS: Mapping[str, tuple[dg.AssetSelection, str]] = {
-    "lifecycle": (_LIFE_CYCLE, "From raw sources to the leaderboard."),
-    "corpora": (_CORPORA | _BENCHMARKS, "Read, clean and mix the sources of every language."),
-    "pretrain": (
-        dg.AssetSelection.groups("tokens") | _PRETRAINED,
-        "Tokenizer, shards and the pretrained model, from the mixture there is.",
-    ),
-    "post_train": (
-        (dg.AssetSelection.groups("checkpoints") - _PRETRAINED) | dg.AssetSelection.groups("policies"),
-        "Fine-tune and improve by RL, from the pretrained model there is.",
-    ),
-    "evaluate": (_EVALUATION, "Evaluate every model there is, trials too, on every benchmark."),
-    "instructions": (
-        _INSTRUCTIONS,
-        "Chat examples from the clean corpus there is and from outside, for sft_data to mix in.",
-    ),
-    "retrain": (
-        _LIFE_CYCLE,
-        "The life cycle again; what did not change is reused. Run by the schedule and by the sensor.",
-    ),
-}
-"""Name → what the job materializes, and its description."""
+
+def selections() -> Mapping[str, tuple[dg.AssetSelection, str]]:
+    """Name → what the job materializes, and its description."""
+    passed_by = _passed_by()
+    life_cycle = dg.AssetSelection.all() - _INSTRUCTIONS - passed_by
+    trained_after = dg.AssetSelection.groups("checkpoints") | dg.AssetSelection.groups("policies")
+    return {
+        "lifecycle": (life_cycle, "From raw sources to the leaderboard."),
+        "corpora": (_CORPORA | _BENCHMARKS, "Read, clean and mix the sources of every language."),
+        "pretrain": (
+            dg.AssetSelection.groups("tokens") | _PRETRAINED,
+            "Tokenizer, shards and the pretrained model, from the mixture there is.",
+        ),
+        "post_train": (
+            trained_after - _PRETRAINED - passed_by,
+            "Fine-tune and improve by RL, from the pretrained model there is.",
+        ),
+        "evaluate": (_EVALUATION, "Evaluate every model there is, trials too, on every benchmark."),
+        "instructions": (
+            _INSTRUCTIONS,
+            "Chat examples from the clean corpus there is and from outside, for sft_data to mix in.",
+        ),
+        "retrain": (
+            life_cycle,
+            "The life cycle again; what did not change is reused. Run by the schedule and by the sensor.",
+        ),
+    }
+
+
+def _passed_by() -> dg.AssetSelection:
+    """Assets that the preset's life cycle passes by: fine-tuning starts with our model or an outside one."""
+    recipe = asset_recipe_default(STAGES["sft_checkpoint"])
+    assert isinstance(recipe, SftRecipe)
+    if recipe.base == "base_checkpoint":
+        return dg.AssetSelection.groups("tokens") | _PRETRAINED
+    return dg.AssetSelection.assets("base_checkpoint")
 
 
 def build_jobs(
@@ -55,7 +69,8 @@ def build_jobs(
     checks: Sequence[dg.AssetChecksDefinition],
     resources: Mapping[str, Any],
 ) -> list[dg.JobDefinition]:
-    """The jobs of `SELECTIONS` over `assets` without their partitions, each in one process."""
+    """The jobs of `selections` over `assets` without their partitions, each in one process."""
+    wanted = selections()
     unresolved = [
         dg.define_asset_job(
             name,
@@ -64,12 +79,12 @@ def build_jobs(
             executor_def=dg.in_process_executor,
             tags={"codellm_dag/job": name},
         )
-        for name, (selection, description) in SELECTIONS.items()
+        for name, (selection, description) in wanted.items()
     ]
     private = dg.Definitions(
         assets=without_partitions(assets), asset_checks=checks, jobs=unresolved, resources=resources
     )
-    return [private.resolve_job_def(name) for name in SELECTIONS]
+    return [private.resolve_job_def(name) for name in wanted]
 
 
 def without_partitions(assets: Sequence[dg.AssetsDefinition]) -> Sequence[dg.AssetsDefinition]:

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from codellm_dag.automation import SELECTIONS, corpus_growth, source_digests, weekly_retrain
+from codellm_dag.automation import corpus_growth, selections, source_digests, weekly_retrain
 
 
 @dg.op
@@ -82,7 +82,7 @@ def test_nothing_runs_by_itself_until_it_is_turned_on():
 
 def test_the_jobs():
     regular = ["lifecycle", "corpora", "pretrain", "post_train", "evaluate", "instructions", "retrain"]
-    assert list(SELECTIONS) == regular
+    assert list(selections()) == regular
 
 
 def test_reports_and_the_leaderboard_follow_new_samples_by_themselves():

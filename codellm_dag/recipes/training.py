@@ -156,6 +156,10 @@ class PretrainingRecipe(_TrainingRecipe):
 class SftRecipe(_TrainingRecipe):
     """Supervised fine-tuning on chat messages, loss on the assistant's tokens only."""
 
+    base: Literal["pretrained_checkpoint", "base_checkpoint"] = Field(
+        default="pretrained_checkpoint",
+        description="Asset whose model is fine-tuned: our own, or an outside one.",
+    )
     optimizer: Optimizer = Field(
         default_factory=lambda: Optimizer(learning_rate=2e-3), description="Update rule and schedule."
     )

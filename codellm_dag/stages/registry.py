@@ -101,6 +101,14 @@ _STAGES = (
         ("tokenizers", "numpy"),
     ),
     _stage(
+        "base_checkpoint",
+        "checkpoint",
+        "training",
+        "base_models:BaseCheckpointRecipe",
+        {},
+        ("torch", "transformers", "tokenizers"),
+    ),
+    _stage(
         "pretrained_checkpoint",
         "checkpoint",
         "training",

@@ -1,0 +1,35 @@
+"""Which sizes of a recipe Megatron's parallel degrees divide; asked before a launch, so without PyTorch."""
+
+from __future__ import annotations
+
+from codellm_dag.recipes.training import PretrainingRecipe
+
+
+def indivisible(recipe: PretrainingRecipe) -> list[str]:
+    """A line for each size that the parallel degrees do not divide."""
+    model, backend = recipe.model, recipe.backend
+    tensor, pipeline = backend.tensor_parallel, backend.pipeline_parallel
+    lines = [
+        f"model.{name} = {size}: backend.{by} = {degree} does not divide it; allowed: a multiple of "
+        f"{degree}, or backend.{by} one of {divisors(size)}"
+        for name, size, by, degree in (
+            ("hidden_size", model.hidden_size, "tensor_parallel", tensor),
+            ("heads", model.heads, "tensor_parallel", tensor),
+            ("intermediate_size", model.intermediate_size, "tensor_parallel", tensor),
+            ("layers", model.layers, "pipeline_parallel", pipeline),
+        )
+        if size % degree
+    ]
+    if model.kv_heads % tensor and tensor % model.kv_heads:
+        lines.append(
+            f"model.kv_heads = {model.kv_heads}: must be a multiple or a divisor of backend.tensor_parallel "
+            f"= {tensor}; allowed: backend.tensor_parallel one of {divisors(model.kv_heads)}, or a multiple"
+        )
+    if backend.expert_parallel > 1:
+        lines.append(f"backend.expert_parallel = {backend.expert_parallel}: a dense model; allowed: 1")
+    return lines
+
+
+def divisors(size: int) -> str:
+    """The divisors of `size` up to 64, as words."""
+    return ", ".join(str(number) for number in range(1, min(size, 64) + 1) if size % number == 0)

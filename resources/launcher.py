@@ -50,6 +50,20 @@ class LauncherResource(dg.ConfigurableResource):
         le=1_000_000,
         description="Most packed rows of one forward pass in training, what a device's memory holds; 0: all.",
     )
+    hours_between_failures: float = Field(
+        default=0.0,
+        ge=0.0,
+        le=1e6,
+        description="Mean time between failures of one machine, which decides how often training saves; 0: 24.",
+    )
+    keep_checkpoints: int = Field(
+        default=0, ge=0, le=1000, description="Checkpoints to resume from that training keeps; 0: one."
+    )
+    report_to: list[str] = Field(
+        default=[],
+        description="Trackers that training reports to: tensorboard, mlflow, trackio, wandb; set up by their "
+        "own environment variables.",
+    )
     pods: str = Field(
         default="",
         description="Shape of the pods, with kubernetes: a preset, or a YAML file of one shape or of one for "
@@ -83,6 +97,9 @@ class LauncherResource(dg.ConfigurableResource):
             "threads": self.threads,
             "workers": self.workers,
             "micro_rows": self.micro_rows,
+            "hours_between_failures": self.hours_between_failures,
+            "keep_checkpoints": self.keep_checkpoints,
+            "report_to": tuple(self.report_to),
         }
         if chosen_launcher(self.kind) == "kubernetes":
             from codellm_dag.launch.kubernetes.quantities import quantity

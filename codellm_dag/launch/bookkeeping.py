@@ -148,6 +148,7 @@ def ledger_row(
         device_seconds=(end - start).total_seconds() * len(devices),
         cpu_seconds=ended.cpu_seconds if ended else None,
         peak_memory_bytes=ended.peak_memory_bytes if ended else None,
+        **collector.work,
         recipe=asked.identity.payload["recipe"],
     )
 

@@ -38,6 +38,8 @@ class Collector:
     closed: bool = False
     label: Label | None = None
     error: str = ""
+    work: dict[str, float] = field(default_factory=dict)
+    _earlier_work: dict[str, float] = field(default_factory=dict)
     _earlier: list[Point] = field(default_factory=list)
 
     def __call__(self, message: Message) -> None:
@@ -69,6 +71,7 @@ class Collector:
     def _open(self) -> None:
         self.sessions += 1
         self._earlier, self.points = self.all_points, []
+        self._earlier_work = dict(self.work)
         self.metrics, self.tables, self.environment = {}, {}, Environment()
         self.outputs, self.closed, self.label, self.error = None, False, None, ""
 
@@ -84,6 +87,9 @@ class Collector:
                 for step, values in payload["points"]:
                     self.points.append((step, values))
                     self.emit("point", at=payload["at"], step=step, values=values)
+            case "work":
+                done = {name: payload[name] for name in ("tokens", "flops") if payload[name] is not None}
+                self.work = {name: value + self._earlier_work.get(name, 0) for name, value in done.items()}
             case "table":
                 self.tables[payload["name"]] = payload["rows"]
                 self.emit("table", at=payload["at"], name=payload["name"], rows=payload["rows"])

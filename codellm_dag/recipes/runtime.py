@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -37,6 +38,11 @@ class Runtime(BaseModel):
     )
     keep_checkpoints: int = Field(
         default=1, ge=1, le=1000, description="Checkpoints to resume from that a run keeps: the newest."
+    )
+    report_to: tuple[Literal["tensorboard", "mlflow", "trackio", "wandb"], ...] = Field(
+        default=(),
+        description="Trackers that training reports to beside Dagster; keys and addresses come from their own "
+        "environment variables.",
     )
     micro_rows: int = Field(
         default=0,

@@ -103,6 +103,13 @@ class Report(Protocol):
         """Say how far the work is: ``done`` of ``total`` in ``unit`` (e.g. tokens), with a short note."""
         ...
 
+    def work(self, tokens: int, flops: float | None) -> None:
+        """Say what this attempt has done since its start: tokens trained on, floating-point operations.
+
+        Not what an earlier attempt did whose work it resumes. It is told of failed attempts too.
+        """
+        ...
+
     def metric(self, **values: float | int | str | bool) -> None:
         """Final scalars of the stage: the manifest's and the asset's metadata."""
         ...

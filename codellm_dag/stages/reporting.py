@@ -1,9 +1,9 @@
 """The `Report` that stages are given: cheap to call, at most five progress messages a second.
 
 Each event is a Pipes custom message ``{"event": …, "at": seconds since 1970, …}``: ``progress``, ``metric``,
-``points``, ``table``, ``environment``, ``outputs``, ``failed``. Log lines are Pipes log messages. In a pod
-the stage's watcher adds two more, ``heartbeat`` (`relay.py`) and ``saved`` (`pod.py`): they tell that the
-process lives, never that the stage goes on.
+``points``, ``work``, ``table``, ``environment``, ``outputs``, ``failed``. Log lines are Pipes log messages.
+In a pod the stage's watcher adds two more, ``heartbeat`` (`relay.py`) and ``saved`` (`pod.py`): they tell
+that the process lives, never that the stage goes on.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ class StageReport:
         self._sent_at = -math.inf
         self._sent_kind: tuple[str, str, float] | None = None
         self._progress: dict[str, Any] | None = None
+        self._work: dict[str, Any] | None = None
         self._history: deque[tuple[float, float]] = deque()
         self._points: list[tuple[int, dict[str, float | None]]] = []
 
@@ -66,6 +67,11 @@ class StageReport:
             if now - self._sent_at >= INTERVAL or (kind != self._sent_kind and now - self._sent_at >= 0.02):
                 self._sent_kind = kind
                 self._send_pending(now)
+
+    def work(self, tokens: int, flops: float | None) -> None:
+        """What this attempt has done since its start."""
+        with self._lock:
+            self._work = {"tokens": int(tokens), "flops": None if flops is None else float(flops)}
 
     def metric(self, **values: float | int | str | bool) -> None:
         """Final scalars of the stage; numbers that are not finite are kept as text ('nan', 'inf')."""
@@ -107,6 +113,9 @@ class StageReport:
         if self._points:
             self._send("points", points=self._points)
             self._points = []
+        if self._work is not None:
+            self._send("work", **self._work)
+            self._work = None
         self._sent_at = now
 
     def _send(self, event: str, **values: Any) -> None:

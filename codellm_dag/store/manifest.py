@@ -103,6 +103,8 @@ class AttemptCost(_Record):
     device_seconds: float = 0.0
     cpu_seconds: float | None = None
     peak_memory_bytes: int | None = None
+    tokens: int | None = Field(default=None, description="Tokens that this attempt trained on")
+    flops: float | None = Field(default=None, description="Floating-point operations of that, as PaLM counts")
 
 
 class Environment(_Record):
@@ -189,6 +191,8 @@ class Attempt(_Record):
     device_seconds: float = 0.0
     cpu_seconds: float | None = None
     peak_memory_bytes: int | None = None
+    tokens: int | None = None
+    flops: float | None = None
     recipe: dict[str, Any] = Field(default_factory=dict)
 
     @property

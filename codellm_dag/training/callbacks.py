@@ -12,6 +12,7 @@ from codellm_dag.training import saving
 from codellm_dag.training.plan import Plan
 from codellm_dag.training.processes import Processes
 from codellm_dag.training.rows import Rows
+from codellm_dag.training.speed import Speed
 
 
 class SaveWhenDue(TrainerCallback):
@@ -47,8 +48,8 @@ class SaveWhenDue(TrainerCallback):
 class Reporter(TrainerCallback):
     """Tells `report` how training goes."""
 
-    def __init__(self, plan: Plan, rows: Rows, report: Report) -> None:
-        self.plan, self.report = plan, report
+    def __init__(self, plan: Plan, rows: Rows, report: Report, speed: Speed) -> None:
+        self.plan, self.report, self.speed = plan, report, speed
         self.sequence_length = rows.sequence_length
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -56,11 +57,23 @@ class Reporter(TrainerCallback):
         del args, control, kwargs
         for entry in state.log_history:
             self._point(entry)
+        self.speed.begin()
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """One point a step."""
+        """One point a step, and how fast it goes."""
         del args, control, kwargs
-        self._point(state.log_history[-1])
+        entry = state.log_history[-1]
+        if "loss" in entry:
+            self._point(entry)
+            self._measure(int(entry["step"]))
+
+    def _measure(self, step: int) -> None:
+        before, done, total = (self.plan.rows_until(at) for at in (step - 1, step, self.plan.steps))
+        length = self.sequence_length
+        measured = self.speed.step((done - before) * length, (total - done) * length)
+        if measured:
+            self.report.point(step, **measured)
+        self.report.work(self.speed.tokens, self.speed.flops)
 
     def _point(self, entry: dict[str, float]) -> None:
         if "loss" not in entry:

@@ -39,6 +39,8 @@ from codellm_dag.training.processes import Processes
 from codellm_dag.training.rows import IGNORED, Rows
 from codellm_dag.training.saving import Saver, snapshot
 from codellm_dag.training.schedule import learning_rate_share
+from codellm_dag.training.speed import Speed, flops_per_token
+from codellm_dag.training.trackers import check_trackers
 
 
 def train(
@@ -71,10 +73,13 @@ class _Run:
         self.model, self.rows, self.plan, self.report = model, rows, plan, report
         self.kind, self.more = kind, more
         self.processes = Processes.join()
+        check_trackers(report.runtime.report_to)
         keep = report.runtime.keep_checkpoints
         self.folder = ResumeFolder(report.resume_dir, plan.identity, keep, plan.rollback_steps)
         self.layouts: list[str] = []
         self.rollbacks: list[Rollback] = []
+        per_token = flops_per_token(model, rows.sequence_length)
+        self.speed = Speed(per_token, self.processes.size, half=False)
 
     def train(self) -> Trained:
         start = _common_start(self.folder, self.processes)
@@ -99,13 +104,14 @@ class _Run:
         """Train from a checkpoint, or from the beginning, to the end or to a step that goes wrong."""
         plan, report, processes = self.plan, self.report, self.processes
         values = trainer_arguments(plan, report.resume_dir, processes.size)
-        arguments = TrainingArguments(**values, **self.more)
+        trackers = {"report_to": list(report.runtime.report_to) or "none", "run_name": plan.identity[:16]}
+        arguments = TrainingArguments(**{**values, **trackers, **self.more})
         order = OrderedRows(self.rows, plan.rows_until(plan.steps), plan.seed, self.rollbacks)
         trainer = self.kind(self.model, order, plan, self.folder, arguments, processes, self.layouts)
         trainer.rollbacks = self.rollbacks
         saves = SaveWhenDue(plan, report, processes, trainer.saver)
         trainer.remove_callback(PrinterCallback)
-        trainer.add_callback(Reporter(plan, self.rows, report))
+        trainer.add_callback(Reporter(plan, self.rows, report, self.speed))
         trainer.add_callback(saves)
         try:
             with deterministic():

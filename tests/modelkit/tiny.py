@@ -86,6 +86,8 @@ class RecordingReport:
     tables: dict[str, list[Mapping[str, Any]]] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
     steps: list[tuple[float, float, str]] = field(default_factory=list)
+    measured: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    worked: tuple[int, float | None] = (0, None)
     stop_requested: Callable[[], bool] = lambda: False
 
     def progress(self, done: float, total: float, unit: str = "", note: str = "") -> None:
@@ -95,8 +97,12 @@ class RecordingReport:
     def metric(self, **values: Any) -> None:
         self.metrics.update(values)
 
+    def work(self, tokens: int, flops: float | None) -> None:
+        self.worked = tokens, flops
+
     def point(self, step: int, **values: float) -> None:
-        self.points.append((step, values))
+        """Points that a clock made are kept apart: no two runs have the same."""
+        (self.measured if "tokens_per_second" in values else self.points).append((step, values))
 
     def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
         self.tables[name] = list(rows)

@@ -118,8 +118,9 @@ def events_of(request: StageRequest, kind: str) -> list[dict]:
 
 
 def points_of(request: StageRequest) -> dict[int, dict[str, float]]:
-    """The reported values by step; a resumed session says again what went before."""
-    return {step: values for event in events_of(request, "points") for step, values in event["points"]}
+    """The reported values by step, but for measured speeds; a resumed session says again what went before."""
+    points = [point for event in events_of(request, "points") for point in event["points"]]
+    return {step: values for step, values in points if "tokens_per_second" not in values}
 
 
 def told(request: StageRequest, folder: Path) -> str:

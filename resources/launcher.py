@@ -54,7 +54,8 @@ class LauncherResource(dg.ConfigurableResource):
         default=0.0,
         ge=0.0,
         le=1e6,
-        description="Mean time between failures of one machine, which decides how often training saves; 0: 24.",
+        description="Mean time between failures of one machine, in hours; decides how often training "
+        "saves; 0: 24.",
     )
     keep_checkpoints: int = Field(
         default=0, ge=0, le=1000, description="Checkpoints to resume from that training keeps; 0: one."

@@ -38,8 +38,8 @@ class Collector:
     closed: bool = False
     label: Label | None = None
     error: str = ""
-    work: dict[str, float] = field(default_factory=dict)
-    _earlier_work: dict[str, float] = field(default_factory=dict)
+    work: dict[str, Any] = field(default_factory=dict)
+    _earlier_work: dict[str, Any] = field(default_factory=dict)
     _earlier: list[Point] = field(default_factory=list)
 
     def __call__(self, message: Message) -> None:
@@ -89,7 +89,8 @@ class Collector:
                     self.emit("point", at=payload["at"], step=step, values=values)
             case "work":
                 done = {name: payload[name] for name in ("tokens", "flops") if payload[name] is not None}
-                self.work = {name: value + self._earlier_work.get(name, 0) for name, value in done.items()}
+                before = self._earlier_work
+                self.work = before | {name: value + before.get(name, 0) for name, value in done.items()}
             case "table":
                 self.tables[payload["name"]] = payload["rows"]
                 self.emit("table", at=payload["at"], name=payload["name"], rows=payload["rows"])

@@ -41,8 +41,8 @@ class Runtime(BaseModel):
     )
     report_to: tuple[Literal["tensorboard", "mlflow", "trackio", "wandb"], ...] = Field(
         default=(),
-        description="Trackers that training reports to beside Dagster; keys and addresses come from their own "
-        "environment variables.",
+        description="Trackers that training reports to beside Dagster; keys and addresses come from their "
+        "own environment variables.",
     )
     micro_rows: int = Field(
         default=0,

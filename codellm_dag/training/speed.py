@@ -61,7 +61,7 @@ class Speed:
         self._history = deque([(time.monotonic(), self.tokens)])
 
     def step(self, tokens: int, left: int) -> dict[str, float]:
-        """Count a step of `tokens`, `left` being still to do; a measured point once a second, else nothing."""
+        """Count a step of `tokens`, with `left` still to do; a measured point once a second, else nothing."""
         self.tokens += tokens
         now = time.monotonic()
         self._history.append((now, self.tokens))

@@ -18,8 +18,8 @@ def check_trackers(names: Sequence[str]) -> None:
     for name in names:
         if importlib.util.find_spec(name) is None:
             raise InvalidRecipeError(
-                f"report_to = {name}: needs the package {name!r}, which is not installed; install it or leave "
-                "the tracker out"
+                f"report_to = {name}: needs the package {name!r}, which is not installed; install it or "
+                "leave the tracker out"
             )
     if "tensorboard" in names and not os.environ.get("TENSORBOARD_LOGGING_DIR"):
         raise InvalidRecipeError(

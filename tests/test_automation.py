@@ -109,3 +109,20 @@ def test_reports_and_the_leaderboard_follow_new_samples_by_themselves():
         report("eval_report")
         asked, _ = requested(cursor)
         assert asked == {"leaderboard": 1}
+
+
+def test_the_life_cycle_of_an_outside_model_passes_pretraining_by(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from codellm_dag.definitions import defs
+
+    def life_cycle() -> set[str]:
+        chosen, _ = selections()["lifecycle"]
+        return {key.to_user_string() for key in chosen.resolve(defs.resolve_asset_graph())}
+
+    own = life_cycle()
+    preset = tmp_path / "outside.yaml"
+    preset.write_text("ops: {sft_checkpoint: {config: {base: base_checkpoint}}}\n")
+    monkeypatch.setenv("CODELLM_PRESET", str(preset))
+    assert own - life_cycle() == {"tokenizer", "token_shards", "pretrained_checkpoint"}
+    assert life_cycle() - own == {"base_checkpoint"}

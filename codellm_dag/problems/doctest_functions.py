@@ -20,7 +20,7 @@ from pathlib import Path
 
 from codellm_dag.corpora.documents import DOCUMENTS, Document, iter_documents, open_documents
 from codellm_dag.problems.chat_files import ChatExample, Contamination, Repeats, Sieve
-from codellm_dag.problems.doctests import as_source, examples_of, tests_of, without_examples
+from codellm_dag.problems.doctests import as_source, examples_as_tests, examples_of, without_examples
 from codellm_dag.problems.execution import Runner, Trial, check_undecided, open_runner
 from codellm_dag.problems.programs import user_message
 from codellm_dag.problems.schema import Problem, write_problems
@@ -141,7 +141,7 @@ def _candidate(recipe: DoctestFunctionsRecipe, document: Document, function: Fun
     if length > recipe.maximum_lines:
         raise NotAloneError("length", f"{length} lines")
     examples = examples_of(function.docstring)
-    tests = tests_of(examples, function.name)
+    tests = examples_as_tests(examples, function.name)
     numbers = sorted({number for number, _ in tests})
     if not numbers:
         raise NotAloneError("tests", f"none of {len(examples)} examples is a call with a literal result")

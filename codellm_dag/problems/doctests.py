@@ -31,7 +31,7 @@ def examples_of(docstring: str) -> list[doctest.Example]:
         return []
 
 
-def tests_of(examples: Sequence[doctest.Example], entry_point: str) -> list[tuple[int, Test]]:
+def examples_as_tests(examples: Sequence[doctest.Example], entry_point: str) -> list[tuple[int, Test]]:
     """The examples that can be tests, each with the number of the example it comes from.
 
     An example may use constants that an earlier one assigned.

@@ -66,8 +66,8 @@ def error_lines(lines: Sequence[str]) -> list[int]:
         return [_culprit(error, lines)]
     except (ValueError, RecursionError, MemoryError):
         return list(range(len(lines)))
-    messages = Checker(tree, filename="program").messages
-    found = {int(message.lineno) - 1 for message in messages if type(message).__name__ in ERRORS}
+    told = Checker(tree, filename="program").messages
+    found = {int(message.lineno) - 1 for message in told if type(message).__name__ in ERRORS}
     return sorted(found)
 
 

@@ -8,7 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from codellm_dag.problems import benchmark_problems, rl_problems, sft_data
+from codellm_dag.problems.chat_files import ChatExample, Sieve
 from codellm_dag.problems.schema import Problem, read_problems, write_problems
+from codellm_dag.problems.sft_data import MissingExamplesError
 from codellm_dag.problems.split import ContaminationError, MissingBenchmarkError, check_disjoint
 from codellm_dag.recipes import InvalidRecipeError
 from codellm_dag.recipes.problems import BenchmarkRecipe, RlProblemsRecipe, SftDataRecipe
@@ -129,3 +131,59 @@ def test_recipes_refuse_nonsense() -> None:
         InvalidRecipeError, match="benchmark 'mbpp' is not known; allowed: humaneval, microbench"
     ):
         BenchmarkRecipe().for_partition("mbpp")
+
+
+def test_examples_of_others_are_mixed_in(benchmarks: Inputs, tmp_path: Path) -> None:
+    for name in ("edits", "none", "plain", "mixed", "again", "only"):
+        (tmp_path / name).mkdir()
+    report = RecordingReport(tmp_path)
+    with Sieve(tmp_path / "edits", ("lint",)) as sieve:
+        for number in range(30):
+            sieve.keep(ChatExample(f"edits/{number}", f"Do {number}.", f"x = {number}\n", "lib"))
+    given = Inputs({**benchmarks, "examples/edit_sequences": artifact(tmp_path / "edits")})
+
+    def made(folder: str, **values: object) -> list[dict]:
+        recipe = SftDataRecipe.parse({"examples": 40, **values})
+        sft_data.run(recipe, given, tmp_path / folder, report)
+        return pq.read_table(tmp_path / folder / "train.parquet").to_pylist()
+
+    others = [{"source": "edit_sequences", "examples": 10}]
+    plain, mixed = made("plain"), made("mixed", others=others)
+    assert pq.read_schema(tmp_path / "mixed" / "train.parquet") == pq.read_schema(
+        tmp_path / "plain" / "train.parquet"
+    )
+    assert sorted((row for row in mixed if row["template"] != "edit_sequences"), key=str) == sorted(
+        plain, key=str
+    )
+    edits = [row for row in mixed if row["template"] == "edit_sequences"]
+    assert (len(edits), report.metrics["edit_sequences_examples"], report.metrics["examples"]) == (10, 10, 50)
+    assert edits[0]["messages"][1]["content"].startswith("x = ")
+    places = [number for number, row in enumerate(mixed) if row["template"] == "edit_sequences"]
+    assert places != list(range(40, 50)), "they do not all come last"
+    made("again", others=others)
+    assert (tmp_path / "again" / "train.parquet").read_bytes() == (
+        tmp_path / "mixed" / "train.parquet"
+    ).read_bytes()
+    assert len(made("only", examples=0, others=[{"source": "edit_sequences"}])) == 30
+
+
+def test_examples_that_are_not_there_are_named(benchmarks: Inputs, tmp_path: Path) -> None:
+    report = RecordingReport(tmp_path)
+    recipe = SftDataRecipe.parse({"examples": 0, "others": [{"source": "doctest_functions"}]})
+    with pytest.raises(MissingExamplesError, match=r"examples/doctest_functions is empty \(given: none\)"):
+        sft_data.run(recipe, benchmarks, tmp_path, report)
+    with Sieve(tmp_path, ("lint",)) as sieve:
+        sieve.keep(ChatExample("one", "Do.", "x = 1\n", "lib"))
+    given = Inputs({**benchmarks, "examples/doctest_functions": artifact(tmp_path)})
+    (tmp_path / "out").mkdir()
+    with pytest.raises(MissingExamplesError, match="asks for 2 of doctest_functions, which has 1"):
+        sft_data.run(
+            recipe.with_changes({"others": [{"source": "doctest_functions", "examples": 2}]}),
+            given,
+            tmp_path / "out",
+            report,
+        )
+    with pytest.raises(InvalidRecipeError, match="examples = 0 and no others"):
+        SftDataRecipe.parse({"examples": 0})
+    with pytest.raises(InvalidRecipeError, match="names edit_sequences more than once"):
+        SftDataRecipe.parse({"others": [{"source": "edit_sequences"}] * 2})

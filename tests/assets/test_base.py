@@ -1,4 +1,4 @@
-"""An outside model through Dagster: made, fine-tuned where the recipe or a trial says so, asked for by name."""
+"""An outside model through Dagster: made, fine-tuned where the recipe says so, asked for by name."""
 
 from pathlib import Path
 

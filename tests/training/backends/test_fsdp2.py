@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
 from codellm_dag.stages.protocol import Inputs
-from tests.training.backends.pods import ADAMW, Bench, losses_of, metrics_of, on
+from tests.training.backends.pods import ADAMW, Bench, losses_of, on
 
 
 @pytest.fixture(scope="module")

@@ -25,12 +25,13 @@ _BENCHMARKS = dg.AssetSelection.groups("benchmarks")
 _PRETRAINED = dg.AssetSelection.assets("pretrained_checkpoint")
 _INSTRUCTIONS = dg.AssetSelection.groups("instructions")
 _EVALUATION = dg.AssetSelection.groups("evals")
+_EXPERIMENTS = dg.AssetSelection.groups("experiments")
 
 
 def selections() -> Mapping[str, tuple[dg.AssetSelection, str]]:
     """Name → what the job materializes, and its description."""
     passed_by = _passed_by()
-    life_cycle = dg.AssetSelection.all() - _INSTRUCTIONS - passed_by
+    life_cycle = dg.AssetSelection.all() - _INSTRUCTIONS - _EXPERIMENTS - passed_by
     trained_after = dg.AssetSelection.groups("checkpoints") | dg.AssetSelection.groups("policies")
     return {
         "lifecycle": (life_cycle, "From raw sources to the leaderboard."),
@@ -47,6 +48,10 @@ def selections() -> Mapping[str, tuple[dg.AssetSelection, str]]:
         "instructions": (
             _INSTRUCTIONS,
             "Chat examples from the clean corpus there is and from outside, for sft_data to mix in.",
+        ),
+        "scaling_ladder": (
+            dg.AssetSelection.assets("scaling_ladder", "scaling_report"),
+            "Small runs of every language on a grid of sizes and tokens, and the laws fitted to them.",
         ),
         "retrain": (
             life_cycle,

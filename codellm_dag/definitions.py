@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dagster as dg
 
-from assets import checkpoints, checks, corpora, evals, instructions, policies, tokens
+from assets import checkpoints, checks, corpora, evals, experiments, instructions, policies, tokens
 from codellm_dag.automation import build_jobs, corpus_growth, reaper, weekly_retrain
 from resources import build_resources
 from resources.launcher import chosen_launcher
 
 _assets = [
     asset
-    for asset in dg.load_assets_from_modules([corpora, tokens, instructions, checkpoints, policies, evals])
+    for asset in dg.load_assets_from_modules(
+        [corpora, tokens, instructions, checkpoints, policies, evals, experiments]
+    )
     if isinstance(asset, dg.AssetsDefinition)
 ]
 _checks = dg.load_asset_checks_from_modules([checks])

@@ -188,6 +188,22 @@ _STAGES = (
         "eval_report", "report", "evaluation", "evaluation:ReportRecipe", {"samples": "samples"}, ("numpy",)
     ),
     _stage("leaderboard", "report", "evaluation", "evaluation:LeaderboardRecipe", {"report/*": "report"}),
+    _stage(
+        "scaling_ladder",
+        "report",
+        "scaling",
+        "scaling:LadderRecipe",
+        {"tokenizer": "tokenizer", "shards": "shards", "corpus": "corpus"},
+        (*_MODEL, "accelerate", "pyarrow"),
+    ),
+    _stage(
+        "scaling_report",
+        "report",
+        "scaling",
+        "scaling:ScalingReportRecipe",
+        {"ladder/*": "report"},
+        ("numpy",),
+    ),
 )
 
 STAGES: Mapping[str, Stage] = MappingProxyType({stage.name: stage for stage in _STAGES})

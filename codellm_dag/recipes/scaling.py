@@ -1,0 +1,108 @@
+"""Recipes of the scaling room: the ladder of small runs, and the law that is fitted to it."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from pydantic import Field, field_validator, model_validator
+
+from codellm_dag.recipes.base import Recipe
+from codellm_dag.recipes.evaluation import BitsPerByteRecipe
+from codellm_dag.recipes.training import Batch, ModelShape, Optimizer, PretrainingRecipe
+
+
+def _shape(hidden: int, layers: int, heads: int) -> ModelShape:
+    return ModelShape(
+        hidden_size=hidden, layers=layers, heads=heads, kv_heads=heads, intermediate_size=3 * hidden
+    )
+
+
+def _training() -> PretrainingRecipe:
+    optimizer = Optimizer(name="muon", learning_rate=4e-3, matrix_learning_rate=2e-2, weight_decay=0.0)
+    return PretrainingRecipe(optimizer=optimizer, batch=Batch(global_rows=16))
+
+
+class LadderRecipe(Recipe):
+    """A grid of models by tokens, pretrained on one language alone, and one larger run that is held out.
+
+    Every point is the stage `pretrained_checkpoint` with another shape and number of tokens, its schedule run
+    to its own end (Hoffmann et al. 2022, section 3.1), measured in bits per byte on held-out documents.
+    """
+
+    language: str = Field(
+        default="", description="Language of shard and documents; the asset's partition key replaces it."
+    )
+    training: PretrainingRecipe = Field(
+        default_factory=_training,
+        description="What all points share; its model and tokens are replaced by those of the point.",
+    )
+    sizes: tuple[ModelShape, ...] = Field(
+        default=(_shape(32, 2, 2), _shape(48, 3, 3), _shape(64, 4, 4), _shape(96, 4, 4)),
+        min_length=2,
+        max_length=64,
+        description="Shapes of the grid.",
+    )
+    tokens: tuple[int, ...] = Field(
+        default=(100_000, 200_000, 400_000),
+        min_length=2,
+        max_length=64,
+        description="Training tokens of the grid.",
+    )
+    held_out_size: ModelShape = Field(
+        default=_shape(128, 5, 4), description="Shape of the larger run that the law is to predict."
+    )
+    held_out_tokens: int = Field(default=800_000, ge=1, description="Training tokens of that run.")
+    maximum_epochs: float = Field(
+        default=4.0,
+        gt=0.0,
+        le=1000.0,
+        description="Points that would read the shard more often are left out: up to 4 epochs a repeated "
+        "token is worth nearly a fresh one (Muennighoff et al. 2023).",
+    )
+    bits_per_byte: BitsPerByteRecipe = Field(
+        default_factory=lambda: BitsPerByteRecipe(window_tokens=256, stride_tokens=128, batch_size=32),
+        description="How each point is measured.",
+    )
+
+    @field_validator("tokens")
+    @classmethod
+    def _positive(cls, tokens: tuple[int, ...]) -> tuple[int, ...]:
+        if min(tokens) < 1:
+            raise ValueError("every number of tokens must be at least 1")
+        return tokens
+
+    def for_partition(self, key: str) -> Self:
+        """This recipe for the language named by the partition `key`."""
+        return self.model_copy(update={"language": key})
+
+    def chosen_modules(self) -> tuple[str, ...]:
+        """The training's backend."""
+        return self.training.chosen_modules()
+
+    def chosen_packages(self) -> tuple[str, ...]:
+        """The training's backend's."""
+        return self.training.chosen_packages()
+
+
+class ScalingReportRecipe(Recipe):
+    """How the law is fitted to the ladders and how sure it is."""
+
+    resamples: int = Field(
+        default=200,
+        ge=20,
+        le=100_000,
+        description="Bootstrap samples of the points; Besiroglu et al. 2024 take 4,000.",
+    )
+    confidence: float = Field(
+        default=0.95, gt=0.0, lt=1.0, description="Share of the bootstrapped values inside an interval."
+    )
+    seed: int = Field(default=0, ge=0, le=2**31 - 1, description="Seed of the resampling.")
+
+    @model_validator(mode="after")
+    def _enough(self) -> Self:
+        if self.resamples * (1 - self.confidence) < 2:
+            raise ValueError(
+                f"resamples={self.resamples} are too few for confidence={self.confidence}: fewer than one "
+                "lies outside on either side"
+            )
+        return self

@@ -1,0 +1,49 @@
+"""A report for a stage that runs inside another one, as a point of an experiment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from codellm_dag.stages.protocol import Report
+
+
+class NestedReport:
+    """Keeps what the inner stage reports; the outer report hears progress, log lines and the wish to end.
+
+    The inner stage's ``done`` of ``total`` is scaled to `total - done` of the outer one, from `done` on.
+    """
+
+    def __init__(self, outer: Report, done: float, total: float, name: str) -> None:
+        self.outer, self.name = outer, name
+        self.runtime = outer.runtime
+        self.resume_dir: Path = outer.resume_dir
+        self.metrics: dict[str, Any] = {}
+        self.points: list[tuple[int, dict[str, float]]] = []
+        self._done, self._total = done, total
+
+    def stop_requested(self) -> bool:
+        """Whether the outer attempt was asked to end."""
+        return self.outer.stop_requested()
+
+    def progress(self, done: float, total: float, unit: str = "", note: str = "") -> None:
+        """Move the outer bar on by what the inner stage did."""
+        del total
+        self.outer.progress(self._done + done, self._total, unit, f"{self.name} {note}".strip())
+
+    def metric(self, **values: float | int | str | bool) -> None:
+        """Keep the inner stage's scalars."""
+        self.metrics.update(values)
+
+    def point(self, step: int, **values: float) -> None:
+        """Keep a point of the inner stage's curves."""
+        self.points.append((step, values))
+
+    def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Inner tables are not shown."""
+        del name, rows
+
+    def log(self, message: str) -> None:
+        """Pass a line on, with the point's name."""
+        self.outer.log(f"{self.name}: {message}")

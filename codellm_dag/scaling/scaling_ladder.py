@@ -1,0 +1,147 @@
+"""Stage ``scaling_ladder``: small pretraining runs of one language on a grid of sizes and tokens.
+
+Every point is the stage `pretrained_checkpoint` in a scratch folder, then bits per byte on held-out
+documents; the checkpoints are not kept. A point that is done is kept to resume from, so a stopped ladder
+loses at most the point it was at. Writes ``points.json``; the law is fitted by `scaling_report`.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from codellm_dag.evaluation.likelihood import document_bits
+from codellm_dag.evaluation.measure_likelihood import heldout_documents
+from codellm_dag.generation.loading import load_model
+from codellm_dag.recipes.scaling import LadderRecipe
+from codellm_dag.recipes.training import ModelShape, PretrainingRecipe
+from codellm_dag.scaling.nested import NestedReport
+from codellm_dag.stages.protocol import UNFINISHED, Inputs, Report
+from codellm_dag.tokens.shards import Shard
+from codellm_dag.training import pretrained_checkpoint
+from codellm_dag.training.architecture import of_shape
+
+POINTS_FILE = "points.json"
+
+
+class NoPointError(ValueError):
+    """No point of the ladder can be trained, or its language has no held-out documents."""
+
+    label = "invalid_recipe"
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One point to train. ``held_out``: it is the larger run, not of the grid."""
+
+    shape: ModelShape
+    tokens: int
+    held_out: bool
+
+    @property
+    def name(self) -> str:
+        """A file name that says what the point is."""
+        shape = f"{self.shape.hidden_size}x{self.shape.layers}"
+        return f"{shape}-{self.tokens}{'-held-out' if self.held_out else ''}"
+
+
+def run(recipe: LadderRecipe, inputs: Inputs, out: Path, report: Report) -> None:
+    """Train and measure the ladder of ``recipe.language`` on its shard, the input ``shards``.
+
+    Metrics: points, left_out, held_out_bits_per_byte. Raises NoPointError and what pretraining raises.
+    """
+    shard = Shard(inputs["shards"].path)
+    step_tokens = recipe.training.batch.global_rows * shard.index["sequence_length"]
+    rungs, left_out = chosen_rungs(recipe, len(shard) * shard.index["sequence_length"], step_tokens)
+    if not rungs:
+        raise NoPointError(
+            f"{recipe.language}: no point fits: the shard holds {len(shard)} rows, a step has {step_tokens} "
+            f"tokens; left out: {'; '.join(left_out)}"
+        )
+    report.log(f"{len(rungs)} points, {len(left_out)} left out: {'; '.join(left_out) or 'none'}")
+    total, done, points = sum(rung.tokens for rung in rungs), 0, []
+    for number, rung in enumerate(rungs):
+        nested = NestedReport(report, done, total, rung.name)
+        points.append(_point(recipe, rung, inputs, nested))
+        done += rung.tokens
+        report.point(number, bits_per_byte=points[-1]["bits_per_byte"])
+    _write(out / POINTS_FILE, {"language": recipe.language, "points": points, "left_out": left_out})
+    report.table("points", points)
+    report.metric(points=len(points), left_out=len(left_out))
+    for point in points:
+        if point["held_out"]:
+            report.metric(held_out_bits_per_byte=point["bits_per_byte"])
+
+
+def chosen_rungs(recipe: LadderRecipe, shard_tokens: int, step_tokens: int) -> tuple[list[Rung], list[str]]:
+    """The points to train, the cheapest first, and why others are left out.
+
+    `shard_tokens`: tokens of the shard's rows, padding counted, as in a run's number of tokens.
+    """
+    rungs = [Rung(shape, tokens, False) for shape in recipe.sizes for tokens in recipe.tokens]
+    rungs.append(Rung(recipe.held_out_size, recipe.held_out_tokens, True))
+    chosen, left_out = [], []
+    for rung in rungs:
+        epochs = rung.tokens / shard_tokens
+        if epochs > recipe.maximum_epochs:
+            left_out.append(f"{rung.name}: {epochs:.1f} epochs, more than maximum_epochs")
+        elif rung.tokens < step_tokens:
+            left_out.append(f"{rung.name}: less than one step")
+        else:
+            chosen.append(rung)
+    chosen.sort(key=lambda rung: (rung.held_out, of_shape(rung.shape, 0).parameters * rung.tokens))
+    return chosen, left_out
+
+
+def _point(recipe: LadderRecipe, rung: Rung, inputs: Inputs, report: NestedReport) -> dict[str, Any]:
+    """The point's record, from an earlier attempt where it is there."""
+    kept = report.outer.resume_dir / f"{rung.name}.json"
+    if kept.is_file():
+        return json.loads(kept.read_text(encoding="utf-8"))
+    values = recipe.training.model_dump(mode="json")
+    values |= {"model": rung.shape.model_dump(mode="json"), "tokens": rung.tokens}
+    training = PretrainingRecipe.parse(values)
+    shard = {"tokenizer": inputs["tokenizer"], f"shards/{recipe.language}": inputs["shards"]}
+    with tempfile.TemporaryDirectory(prefix="ladder-") as scratch:
+        folder = Path(scratch, "checkpoint")
+        folder.mkdir()
+        report.resume_dir = Path(scratch, "resume")
+        report.resume_dir.mkdir()
+        pretrained_checkpoint.run(training, Inputs(shard), folder, report)
+        found = report.metrics
+        record = {
+            "parameters": found["parameters"],
+            "tokens": found["steps"] * recipe.training.batch.global_rows * _length(inputs),
+            "hidden_size": rung.shape.hidden_size,
+            "layers": rung.shape.layers,
+            "held_out": rung.held_out,
+            "training_loss": found["loss_last"],
+            "epochs": found["epochs"],
+            "bits_per_byte": _bits_per_byte(recipe, inputs, folder),
+        }
+    partial = kept.with_name(kept.name + UNFINISHED)
+    _write(partial, record)
+    partial.rename(kept)
+    return record
+
+
+def _length(inputs: Inputs) -> int:
+    return Shard(inputs["shards"].path).index["sequence_length"]
+
+
+def _bits_per_byte(recipe: LadderRecipe, inputs: Inputs, folder: Path) -> float:
+    documents = heldout_documents(inputs["corpus"].path, recipe.bits_per_byte)
+    texts = [text for _, language, text in documents if language == recipe.language]
+    if not texts:
+        raise NoPointError(f"the mixture has no held-out documents of {recipe.language}")
+    model, tokenizer = load_model(folder)
+    bits = document_bits(model, tokenizer, texts, recipe.bits_per_byte)
+    return sum(bits) / sum(len(text.encode()) for text in texts)
+
+
+def _write(path: Path, values: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(values, indent=1, sort_keys=True) + "\n", encoding="utf-8")

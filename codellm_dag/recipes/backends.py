@@ -54,6 +54,14 @@ with an environment of their own name their pinned requirements beside their mod
 of the code digest."""
 
 
+def uneven_groups(group: int, processes: int) -> str:
+    """Why `processes` cannot be cut into sharding groups of `group`; empty if they can or `group` is 0."""
+    if not group or processes % group == 0:
+        return ""
+    fitting = ", ".join(str(number) for number in range(1, processes + 1) if processes % number == 0)
+    return f"backend.hybrid_sharding = {group} does not divide {processes} processes; allowed: 0, {fitting}"
+
+
 class Backend(Recipe):
     """The framework that trains, and its sharding; by default Hugging Face's Trainer without any."""
 

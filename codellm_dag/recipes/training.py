@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from codellm_dag.recipes.backends import Backend
+from codellm_dag.recipes.backends import Backend, uneven_groups
 from codellm_dag.recipes.base import InvalidRecipeError, Recipe
 from codellm_dag.recipes.runtime import Runtime
 from codellm_dag.recipes.training_options import Divergence
@@ -128,8 +128,12 @@ class _TrainingRecipe(Recipe):
 
     def check_runtime(self, runtime: Runtime) -> None:
         processes = runtime.kubernetes.world_size if runtime.kubernetes else 1
-        if line := uneven(self.batch.global_rows, processes):
-            raise InvalidRecipeError(f"{type(self).__name__}.{line}")
+        lines = [
+            uneven(self.batch.global_rows, processes),
+            uneven_groups(self.backend.hybrid_sharding, processes) if runtime.kubernetes else "",
+        ]
+        if any(lines):
+            raise InvalidRecipeError("\n".join(f"{type(self).__name__}.{line}" for line in lines if line))
 
     def chosen_modules(self) -> tuple[str, ...]:
         return (self.backend.module,)

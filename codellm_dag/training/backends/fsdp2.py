@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 
+from codellm_dag.recipes.backends import uneven_groups
 from codellm_dag.recipes.base import InvalidRecipeError
 from codellm_dag.stages.protocol import Report
 from codellm_dag.training.backends.protocol import Finished, Rendered, TrainingJob, TrainingRecipe
@@ -39,23 +40,21 @@ def refusals(recipe: TrainingRecipe) -> list[str]:
 
 
 def render(job: TrainingJob) -> Rendered:
-    """The device mesh: its shape and the names of its dimensions."""
+    """The device mesh: its dimensions by name. Replicas come first where sharding is hybrid."""
     group = job.backend.hybrid_sharding or job.processes
     mesh = (
-        {"shard": group} if group == job.processes else {"replicate": job.processes / group, "shard": group}
+        {"shard": group} if group == job.processes else {"replicate": job.processes // group, "shard": group}
     )
-    return Rendered({CONFIG: json.dumps({"device_mesh": mesh, "sharding_group": group}, indent=1) + "\n"})
+    values = {"processes": job.processes, "device_mesh": mesh}
+    return Rendered({CONFIG: json.dumps(values, indent=1) + "\n"})
 
 
 def validate(rendered: Rendered) -> None:
-    """Whether groups divide the processes; PyTorch itself checks the mesh when it is made."""
+    """Whether the mesh has as many places as there are processes; PyTorch checks the rest when it is made."""
     values = json.loads(rendered.files[CONFIG])
-    replicas = values["device_mesh"].get("replicate", 1)
-    if replicas != int(replicas) or replicas < 1:
-        group = values["sharding_group"]
-        raise InvalidRecipeError(
-            f"backend.hybrid_sharding = {group} must divide the {round(replicas * group)} processes"
-        )
+    mesh = values["device_mesh"]
+    if line := uneven_groups(mesh["shard"], values["processes"]):
+        raise InvalidRecipeError(line)
 
 
 def train(job: TrainingJob, rendered: Rendered, report: Report) -> Finished:
@@ -65,7 +64,7 @@ def train(job: TrainingJob, rendered: Rendered, report: Report) -> Finished:
     from codellm_dag.training.trainer import train as train_packed
 
     class Sharded(Fsdp2Trainer):
-        sharding_group = json.loads(rendered.files[CONFIG])["sharding_group"]
+        sharding_group = json.loads(rendered.files[CONFIG])["device_mesh"]["shard"]
 
     Processes.join_group()
     return Finished(*train_packed(job.build(), job.rows, job.plan, report, kind=Sharded))

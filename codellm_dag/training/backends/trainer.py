@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 
+from codellm_dag.recipes.base import InvalidRecipeError
 from codellm_dag.stages.protocol import Report
 from codellm_dag.training.backends.protocol import Finished, Rendered, TrainingJob, TrainingRecipe
+
+ARGUMENTS = "training_arguments.json"
+_OF_THE_PLACE = ("output_dir", "report_to")
 
 
 def version() -> str:
@@ -20,19 +25,27 @@ def refusals(recipe: TrainingRecipe) -> list[str]:
 
 
 def render(job: TrainingJob) -> Rendered:
-    """Nothing to write: the arguments are made where they are used."""
-    del job
-    return Rendered({})
+    """Values of `TrainingArguments`, but for those that only say where and to whom a run reports."""
+    from codellm_dag.training.trainer import trainer_arguments
+
+    values = trainer_arguments(job.plan, job.resume, job.processes)
+    values = {name: value for name, value in values.items() if name not in _OF_THE_PLACE}
+    return Rendered({ARGUMENTS: json.dumps(values, indent=1, sort_keys=True) + "\n"})
 
 
 def validate(rendered: Rendered) -> None:
-    """Nothing to read."""
-    del rendered
+    """Read them with transformers' own parser."""
+    from transformers import HfArgumentParser, TrainingArguments
+
+    try:
+        HfArgumentParser(TrainingArguments).parse_dict(json.loads(rendered.files[ARGUMENTS]))  # type: ignore[arg-type]
+    except (TypeError, ValueError) as error:
+        raise InvalidRecipeError(f"transformers refuses its arguments: {error}") from error
 
 
 def train(job: TrainingJob, rendered: Rendered, report: Report) -> Finished:
     """Train in this process, one of ``job.processes``."""
     from codellm_dag.training.trainer import train as train_packed
 
-    del rendered
-    return Finished(*train_packed(job.build(), job.rows, job.plan, report))
+    values = json.loads(rendered.files[ARGUMENTS])
+    return Finished(*train_packed(job.build(), job.rows, job.plan, report, **values))

@@ -2,34 +2,101 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from pathlib import Path
+
 import pytest
-import torch
 
+from codellm_dag.launch.identity import check_recipe
+from codellm_dag.recipes import InvalidRecipeError
+from codellm_dag.recipes.training import PretrainingRecipe
 from codellm_dag.stages.protocol import Inputs
-from tests.training.backends.pods import ADAMW, Bench, losses_of, metrics_of, on
-
-pytestmark = pytest.mark.frameworks
+from codellm_dag.stages.registry import STAGES
+from codellm_dag.training.backends.protocol import Rendered, backend
+from tests.training.backends.groups import ADAMW, Group, Rank, assert_equal_to_tolerance, on, train, until
+from tests.training.conftest import TINY, files
 
 KINDS = [*((stage, False) for stage in range(4)), *((stage, True) for stage in range(1, 4))]
 
 
+def zero(stage: int, offload: bool = False) -> PretrainingRecipe:
+    return on(ADAMW, name="deepspeed", zero_stage=stage, offload=offload)
+
+
 @pytest.fixture(scope="module")
-def bench(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    return Bench.of(inputs, tmp_path_factory.mktemp("deepspeed"))
+def plain(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Rank]:
+    """The trainer's run in one process."""
+    folder = tmp_path_factory.mktemp("plain")
+    return folder, train(ADAMW, inputs, folder)
 
 
+@pytest.mark.frameworks
 @pytest.mark.parametrize("processes", [1, 2])
-def test_losses_and_weights_are_those_of_the_trainer(bench: Bench, processes: int) -> None:
-    plain = bench.run(ADAMW, f"trainer-{processes}", processes)
-    for stage, offload in KINDS:
-        name = f"zero{stage}{'-offload' if offload else ''}-{processes}"
-        recipe = on(ADAMW, name="deepspeed", zero_stage=stage, offload=offload)
-        found = bench.run(recipe, name, processes)
-        metrics = metrics_of(found)
-        assert (metrics["backend"], metrics["backend_version"]) == ("deepspeed", "0.19.8")
-        print(name, max(abs(a / b - 1) for a, b in zip(losses_of(found), losses_of(plain), strict=True)))
-        weights = bench.weights(found)
-        print(max(float((weights[k] - v).abs().max()) for k, v in bench.weights(plain).items()))
-        assert losses_of(found) == pytest.approx(losses_of(plain), rel=2e-5)
-        for key, value in bench.weights(plain).items():
-            torch.testing.assert_close(weights[key], value, rtol=1e-3, atol=1e-5)
+@pytest.mark.parametrize(("stage", "offload"), KINDS)
+def test_losses_and_weights_are_the_trainer_s(
+    plain: tuple[Path, Rank], inputs: Inputs, tmp_path: Path, processes: int, stage: int, offload: bool
+) -> None:
+    told = train(zero(stage, offload), inputs, tmp_path, processes)
+    assert_equal_to_tolerance(tmp_path, told, *plain)
+    assert (told.metrics["backend"], told.metrics["backend_version"]) == ("deepspeed", "0.19.8")
+    rendered = json.loads((tmp_path / "out/_volatile/deepspeed/deepspeed.json").read_text())
+    assert rendered["zero_optimization"]["stage"] == stage
+    assert rendered["train_micro_batch_size_per_gpu"] == 4 // processes
+
+
+@pytest.mark.frameworks
+@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("stage", range(4))
+def test_it_resumes_to_the_bit(inputs: Inputs, tmp_path: Path, stage: int, processes: int) -> None:
+    whole = train(zero(stage), inputs, tmp_path / "whole", processes)
+    first = train(zero(stage), inputs, tmp_path, processes, stop_after=6)
+    assert first.ended == "Stopped: asked to end; saved after step 6 of 12"
+    told = train(zero(stage), inputs, tmp_path, processes)
+    assert told.messages == ["resuming from checkpoint-6"]
+    assert told.points == whole.points
+    assert files(tmp_path / "out") == files(tmp_path / "whole/out")
+
+
+@pytest.mark.frameworks
+def test_killed_while_it_saves_it_goes_on_from_a_whole_checkpoint(inputs: Inputs, tmp_path: Path) -> None:
+    whole = train(zero(3), inputs, tmp_path / "whole", 2)
+    group = Group(zero(3), inputs, tmp_path, 2, save_always=True)
+    until(lambda: list((tmp_path / "resume").glob("checkpoint-[3-9]*")), group.processes)
+    group.kill()
+    told = train(zero(3), inputs, tmp_path, 2)
+    assert told.messages[0].startswith("resuming from checkpoint-")
+    assert told.points == whole.points
+
+
+@pytest.mark.frameworks
+def test_disks_of_their_own_and_another_number_of_processes(inputs: Inputs, tmp_path: Path) -> None:
+    whole = train(zero(2), inputs, tmp_path / "whole", 2)
+    assert train(zero(2), inputs, tmp_path, 2, stop_after=6, own_disks=True).ended.startswith("Stopped")
+    assert list((tmp_path / "resume-1").iterdir()) == []
+    shutil.copytree(tmp_path / "resume-0", tmp_path / "resume-1", dirs_exist_ok=True)  # as pods do
+    assert train(zero(2), inputs, tmp_path, 2, own_disks=True).points == whole.points
+
+
+@pytest.mark.frameworks
+def test_its_own_class_reads_the_configuration(inputs: Inputs) -> None:
+    del inputs
+    values = {"train_batch_size": 4, "train_micro_batch_size_per_gpu": 3, "gradient_accumulation_steps": 1}
+    with pytest.raises(InvalidRecipeError, match="DeepSpeed refuses its configuration: Check batch related"):
+        backend("deepspeed").validate(Rendered({"deepspeed.json": json.dumps(values)}))
+
+
+def test_what_it_cannot_do_is_refused_before_launch() -> None:
+    recipe = on(TINY, name="deepspeed", zero_stage=1).with_changes({"divergence.action": "rollback"})
+    with pytest.raises(InvalidRecipeError) as error:
+        check_recipe(STAGES["pretrained_checkpoint"], recipe)
+    assert str(error.value) == (
+        "PretrainingRecipe.optimizer.name = muon: ZeRO cuts matrices into pieces; allowed: adamw, or "
+        "backend.name = trainer\n"
+        "PretrainingRecipe.divergence.action = rollback: a DeepSpeed engine cannot be set back; "
+        "allowed: stop, or backend.name = trainer"
+    )
+    with pytest.raises(InvalidRecipeError, match=r"backend\.offload = True: needs backend\.zero_stage"):
+        on(ADAMW, name="deepspeed", offload=True)
+    with pytest.raises(InvalidRecipeError, match=r"backend\.zero_stage = 2: trainer cannot express it"):
+        on(ADAMW, name="trainer", zero_stage=2)

@@ -16,7 +16,7 @@ SHARED_FIELDS = frozenset(
         *("optimizer.epsilon", "optimizer.gradient_clip", "batch.global_rows", "seed"),
     }
 )
-SFT_FIELDS = SHARED_FIELDS | {"epochs", "sequence_length", "maximum_examples"}
+SFT_FIELDS = SHARED_FIELDS | {"base", "epochs", "sequence_length", "maximum_examples"}
 
 PRETRAINING_FIELDS = (
     SHARED_FIELDS

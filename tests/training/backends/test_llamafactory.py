@@ -99,7 +99,7 @@ def test_schedules(schedule: str, name: str, options: dict | None, tmp_path: Pat
             "schedule of cosine, warmup_stable_decay, constant",
         ),
         ({"optimizer.schedule": "linear", "optimizer.final_fraction": 0}, ""),
-        ({"epochs": 3, "optimizer.beta2": 0.99, "seed": 5}, ""),
+        ({"epochs": 3, "optimizer.beta2": 0.99, "seed": 5, "base": "base_checkpoint"}, ""),
     ],
 )
 def test_refusals(changes: dict, line: str) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -123,9 +124,21 @@ def parse_with(environment: FrameworkEnvironment, rendered: Rendered, program: s
             stdin=subprocess.DEVNULL,
         )
     if done.returncode:
-        words = (done.stderr.strip() or "no message").splitlines()[-1]
+        words = _last_words(done.stderr)
         raise InvalidRecipeError(f"{environment.framework}'s own parser refuses the configuration: {words}")
     return done.stdout
+
+
+def _last_words(text: str) -> str:
+    """The error at the end of what a program printed: all of a box that tyro draws, the message of Python's
+    last exception, or the last line."""
+    told = text.partition("Exception ignored in")[0]  # what destructors say afterwards
+    lines = [line.strip() for line in told.splitlines() if line.strip()]
+    if lines and lines[-1].startswith("╰"):
+        box = [line.strip("│╭╮╰╯─ ") for line in lines if line[0] in "│╭╰"]
+        return " ".join(word for word in box if word)
+    raised = [line for line in lines if re.match(r"[\w.]+(Error|Exception)\b", line)]
+    return (raised or lines or ["no message"])[-1]
 
 
 def run_framework(

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from codellm_dag.recipes.backends import Backend, uneven_groups
 from codellm_dag.recipes.base import InvalidRecipeError, Recipe
 from codellm_dag.recipes.runtime import Runtime
-from codellm_dag.recipes.training_options import Divergence
+from codellm_dag.recipes.training_options import Compute, Divergence, Lora
 
 
 class ModelShape(Recipe):
-    """A Llama-style decoder (RMSNorm, rotary positions, SwiGLU, grouped-query attention), float32."""
+    """A Llama-style decoder (RMSNorm, rotary positions, SwiGLU, grouped-query attention), or its MoE form."""
 
     hidden_size: int = Field(default=192, ge=8, le=16_384, description="Width of the residual stream.")
     layers: int = Field(default=5, ge=1, le=256, description="Decoder blocks.")
@@ -34,6 +34,23 @@ class ModelShape(Recipe):
         le=10_485_760,
         description="Largest position, in tokens, the model is declared for.",
     )
+    experts: int = Field(
+        default=0,
+        ge=0,
+        le=4096,
+        description="Experts of each block, in Qwen3-MoE's form (with norms of query and key); 0: a dense "
+        "Llama. intermediate_size is then one expert's width.",
+    )
+    experts_per_token: int = Field(
+        default=0, ge=0, le=4096, description="Experts that a token is sent to (Qwen3-30B-A3B: 8 of 128)."
+    )
+    router_auxiliary_loss: float = Field(
+        default=0.001,
+        ge=0.0,
+        le=10.0,
+        description="Weight of the router's load-balancing loss (Fedus et al. 2022, equation 4; 0.001 as in "
+        "Qwen3-30B-A3B's configuration); dense models have none.",
+    )
     initializer_range: float = Field(
         default=0.02, gt=0.0, le=1.0, description="Standard deviation of initial weights (Llama's 0.02)."
     )
@@ -48,6 +65,10 @@ class ModelShape(Recipe):
             )
         if self.heads % self.kv_heads:
             raise ValueError(f"kv_heads={self.kv_heads} must divide heads={self.heads}")
+        if self.experts_per_token > self.experts or (self.experts and not self.experts_per_token):
+            raise ValueError(
+                f"experts_per_token={self.experts_per_token} must be 1 to experts={self.experts}, or both 0"
+            )
         return self
 
 
@@ -124,7 +145,28 @@ class _TrainingRecipe(Recipe):
     divergence: Divergence = Field(
         default_factory=Divergence, description="What is done about a loss that goes wrong."
     )
+    compute: Compute = Field(default_factory=Compute, description="Precision, recomputation, kernels.")
     batch: Batch = Field(default_factory=Batch, description="Global batch.")
+
+    @model_validator(mode="after")
+    def _backend_expresses(self) -> Self:
+        parts = {name: part for name in ("compute", "lora") if (part := getattr(self, name, None))}
+        lines = [
+            f"{name}.{field} = {value}: {self.backend.name} cannot express it; allowed: "
+            f"{type(part).model_fields[field].default}, or backend.name = trainer"
+            for name, part in parts.items()
+            for field, value in part
+            if self.backend.name != "trainer" and value != type(part).model_fields[field].default
+        ]
+        experts = getattr(getattr(self, "model", None), "experts", 0)
+        if experts and self.backend.name in ("deepspeed", "fsdp2"):
+            lines.append(
+                f"model.experts = {experts}: {self.backend.name} leaves the router's loss out; allowed: 0, "
+                "or another backend"
+            )
+        if lines:
+            raise ValueError("; ".join(lines))
+        return self
 
     def check_runtime(self, runtime: Runtime) -> None:
         processes = runtime.kubernetes.world_size if runtime.kubernetes else 1
@@ -139,7 +181,7 @@ class _TrainingRecipe(Recipe):
         return (self.backend.module,)
 
     def chosen_packages(self) -> tuple[str, ...]:
-        return self.backend.packages
+        return (*self.backend.packages, *(("liger-kernel",) if self.compute.liger else ()))
 
 
 class PretrainingRecipe(_TrainingRecipe):
@@ -179,6 +221,7 @@ class SftRecipe(_TrainingRecipe):
         "plain source text. Source: 0 is plain fine-tuning; Ibrahim et al. 2024 replay 1-5 % (weak shift) to "
         "50 % (strong shift).",
     )
+    lora: Lora = Field(default_factory=Lora, description="Adapters instead of all weights.")
     sequence_length: int = Field(default=256, ge=16, le=1_048_576, description="Tokens of one packed row.")
     maximum_examples: int = Field(
         default=0,
@@ -186,3 +229,6 @@ class SftRecipe(_TrainingRecipe):
         description="Examples to use, in order of problem id; 0 uses all. For data ablations.",
     )
     seed: int = Field(default=0, ge=0, le=2**31 - 1, description="Seed of the data order.")
+
+    def chosen_packages(self) -> tuple[str, ...]:
+        return (*super().chosen_packages(), *(("peft",) if self.lora.rank else ()))

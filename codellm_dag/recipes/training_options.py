@@ -59,3 +59,46 @@ class Divergence(Recipe):
                 f"spike_deviations={self.spike_deviations} must be 0 or at least 1: less is no spike"
             )
         return self
+
+
+class Compute(Recipe):
+    """How a step is computed. Weights, optimizer state and checkpoints are float32 whatever the precision."""
+
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        default="fp32",
+        description="Of matrix products: float32, or autocast to 16 bits (Micikevicius et al. 2018); fp16 "
+        "scales the loss, and needs a GPU.",
+    )
+    gradient_checkpointing: bool = Field(
+        default=False,
+        description="Keep only each block's input and compute the rest again in the backward pass (Chen et "
+        "al. 2016): less memory, about a third more operations, the same losses.",
+    )
+    compile: bool = Field(
+        default=False, description="torch.compile of the blocks; needs a C++ compiler on CPUs."
+    )
+    liger: bool = Field(
+        default=False,
+        description="Fused Triton kernels of RMSNorm, rotary positions and SwiGLU (Hsu et al. 2024); needs a "
+        "GPU and the package liger-kernel.",
+    )
+
+
+class Lora(Recipe):
+    """Low-rank adapters beside every matrix of the blocks (Hu et al. 2021); the base weights stay.
+
+    The checkpoint is the merged model; the adapters alone lie in its folder ``adapter``.
+    """
+
+    rank: int = Field(
+        default=0,
+        ge=0,
+        le=1024,
+        description="Rank of the adapters; 0 trains all weights. QLoRA has 64.",
+    )
+    alpha: float = Field(
+        default=16.0, gt=0.0, le=65_536.0, description="Scale of the adapters: alpha / rank (QLoRA: 16)."
+    )
+    dropout: float = Field(
+        default=0.0, ge=0.0, lt=1.0, description="Dropout before the adapters (QLoRA: 0.1 below 33B)."
+    )

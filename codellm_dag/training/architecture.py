@@ -104,6 +104,9 @@ def of_shape(shape: ModelShape, vocabulary: int) -> Architecture:
         head_size=shape.hidden_size // shape.heads,
         intermediate=shape.intermediate_size,
         tied=shape.tie_embeddings,
+        qk_norm=shape.experts > 0,
+        experts=shape.experts,
+        experts_per_token=shape.experts_per_token,
     )
 
 

@@ -25,7 +25,7 @@ _MOMENTUM = 0.95
 def make_optimizer(model: torch.nn.Module, recipe: OptimizerRecipe) -> torch.optim.Optimizer:
     """The optimizer of `recipe` over all parameters of `model`; norms and embeddings do not decay."""
     named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-    matrices = [p for name, p in named if p.ndim == 2 and "embed" not in name and "lm_head" not in name]
+    matrices = [p for name, p in named if p.ndim >= 2 and "embed" not in name and "lm_head" not in name]
     chosen = {id(parameter) for parameter in matrices}
     rest = [p for _, p in named if id(p) not in chosen]
     adamw = {"lr": recipe.learning_rate, "betas": (recipe.beta1, recipe.beta2), "eps": recipe.epsilon}
@@ -39,7 +39,10 @@ def make_optimizer(model: torch.nn.Module, recipe: OptimizerRecipe) -> torch.opt
 
 
 class MuonAdamW(torch.optim.Optimizer):
-    """Muon on `matrices` [rows, columns], AdamW on `rest`; every group has its own learning rate."""
+    """Muon on `matrices` [rows, columns] or stacks of them (experts), AdamW on `rest`.
+
+    Every group has its own learning rate.
+    """
 
     def __init__(
         self,
@@ -68,13 +71,15 @@ class MuonAdamW(torch.optim.Optimizer):
     def _muon(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         by_shape: dict[tuple[int, ...], list[Tensor]] = {}
         for parameter in parameters:
-            by_shape.setdefault(tuple(sorted(parameter.shape)), []).append(parameter)
-        for same in by_shape.values():
-            updates = orthogonalized(torch.stack([self._momentum(parameter) for parameter in same]))
+            stack, sides = parameter.shape[:-2], sorted(parameter.shape[-2:])
+            by_shape.setdefault((*stack, *sides), []).append(parameter)
+        for shape, same in by_shape.items():
+            momenta = torch.stack([self._momentum(parameter) for parameter in same])
+            updates = orthogonalized(momenta.flatten(0, -3)).view(len(same), *shape)
             for parameter, update in zip(same, updates, strict=True):
-                rows, columns = parameter.shape
+                rows, columns = parameter.shape[-2:]
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                update = update.T if rows > columns else update
+                update = update.mT if rows > columns else update
                 parameter.add_(update, alpha=-group["lr"] * max(1.0, rows / columns) ** 0.5)
 
     def _momentum(self, parameter: Tensor) -> Tensor:
@@ -86,7 +91,7 @@ class MuonAdamW(torch.optim.Optimizer):
         assert gradient is not None
         state["momentum"].lerp_(gradient, 1 - _MOMENTUM)
         ahead = gradient.lerp(state["momentum"], _MOMENTUM)
-        return ahead.T if ahead.shape[0] > ahead.shape[1] else ahead
+        return ahead.mT if ahead.shape[-2] > ahead.shape[-1] else ahead
 
     def _adamw(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         """Kingma and Ba 2015 with decoupled decay (Loshchilov and Hutter 2019)."""

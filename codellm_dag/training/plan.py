@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from codellm_dag.recipes.training import Batch
 from codellm_dag.recipes.training import Optimizer as OptimizerRecipe
-from codellm_dag.recipes.training_options import Divergence
+from codellm_dag.recipes.training_options import Compute, Divergence
 
 
 class ResumeMismatchError(RuntimeError):
@@ -34,6 +34,7 @@ class Plan:
     identity: str
     micro_rows: int
     divergence: Divergence = field(default_factory=Divergence)
+    compute: Compute = field(default_factory=Compute)
 
     @property
     def rollback_steps(self) -> int:

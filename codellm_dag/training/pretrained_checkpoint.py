@@ -59,7 +59,9 @@ def run(recipe: PretrainingRecipe, inputs: Inputs, out: Path, report: Report) ->
     processes = Processes.join()
     micro = micro_rows(recipe.batch.global_rows, processes.size, report.runtime.micro_rows)
     identity = run_identity(recipe, inputs, report.runtime.threads)
-    plan = Plan(recipe.optimizer, recipe.batch, steps, recipe.seed, identity, micro, recipe.divergence)
+    plan = Plan(
+        recipe.optimizer, recipe.batch, steps, recipe.seed, identity, micro, recipe.divergence, recipe.compute
+    )
     with tempfile.TemporaryDirectory(prefix="training-") as work:
         job = TrainingJob(
             kind="pretraining",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,6 +20,7 @@ from codellm_dag.training.backends.protocol import TrainingJob
 from codellm_dag.training.backends.protocol import run as run_backend
 from codellm_dag.training.batches import micro_rows
 from codellm_dag.training.chat_examples import read_messages, tokenized
+from codellm_dag.training.lora import merged, with_adapters
 from codellm_dag.training.output import run_identity, save_checkpoint
 from codellm_dag.training.plan import Plan
 from codellm_dag.training.processes import Processes
@@ -41,7 +43,7 @@ def run(recipe: SftRecipe, inputs: Inputs, out: Path, report: Report) -> None:
     loss_first, loss_last (mean of the last tenth of steps). Raises InvalidTrainingDataError where data,
     tokenizer and checkpoint do not fit each other, DivergedError when the loss is not finite.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     torch.set_num_threads(report.runtime.threads)
     tokenizer = inputs["checkpoint"].path
@@ -62,13 +64,20 @@ def run(recipe: SftRecipe, inputs: Inputs, out: Path, report: Report) -> None:
         job = TrainingJob(
             kind="sft",
             recipe=recipe,
-            build=lambda: AutoModelForCausalLM.from_pretrained(
-                checkpoint, dtype=torch.float32, local_files_only=True
-            ),
+            build=lambda: _model(checkpoint, recipe),
             tokenizer=tokenizer,
             rows=read,
             messages=messages,
-            plan=Plan(recipe.optimizer, recipe.batch, steps, recipe.seed, identity, micro, recipe.divergence),
+            plan=Plan(
+                recipe.optimizer,
+                recipe.batch,
+                steps,
+                recipe.seed,
+                identity,
+                micro,
+                recipe.divergence,
+                recipe.compute,
+            ),
             processes=processes.size,
             work=Path(work),
             resume=report.resume_dir,
@@ -82,7 +91,8 @@ def run(recipe: SftRecipe, inputs: Inputs, out: Path, report: Report) -> None:
         "tokens": trained.targets,
     }
     if finished.model is not None:
-        save_checkpoint(out, finished.model, tokenizer, chat=True, facts=facts)
+        model = merged(finished.model, out) if recipe.lora.rank else finished.model
+        save_checkpoint(out, model, tokenizer, chat=True, facts=facts)
     tail = trained.losses[-max(1, steps // 10) :]
     report.metric(
         examples=len(rows.examples),
@@ -96,6 +106,13 @@ def run(recipe: SftRecipe, inputs: Inputs, out: Path, report: Report) -> None:
         loss_first=trained.losses[0],
         loss_last=sum(tail) / len(tail),
     )
+
+
+def _model(checkpoint: Path, recipe: SftRecipe) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32, local_files_only=True)
+    return with_adapters(model, recipe.lora, recipe.seed) if recipe.lora.rank else model
 
 
 def _with_replay(recipe: SftRecipe, inputs: Inputs, rows: Rows, total: int, vocabulary: int) -> Rows:

@@ -30,9 +30,10 @@ from codellm_dag.stages.protocol import Report, Stopped
 from codellm_dag.training.batches import MicroBatches, OrderedRows, accumulation_steps
 from codellm_dag.training.callbacks import Reporter, SaveWhenDue
 from codellm_dag.training.checkpoints import ResumeFolder
+from codellm_dag.training.compute import autocast, check_compute, compute_arguments, prepare
 from codellm_dag.training.determinism import deterministic
 from codellm_dag.training.divergence import Diverging, Rollback, trouble
-from codellm_dag.training.model import TargetLosses, target_losses
+from codellm_dag.training.model import RouterBalance, TargetLosses, causal_model, packed_losses
 from codellm_dag.training.optimizer import make_optimizer
 from codellm_dag.training.plan import DivergedError, Plan, ResumeMismatchError, Trained
 from codellm_dag.training.processes import Processes
@@ -74,12 +75,14 @@ class _Run:
         self.kind, self.more = kind, more
         self.processes = Processes.join()
         check_trackers(report.runtime.report_to)
+        check_compute(plan.compute)
+        prepare(model, plan.compute)
         keep = report.runtime.keep_checkpoints
         self.folder = ResumeFolder(report.resume_dir, plan.identity, keep, plan.rollback_steps)
         self.layouts: list[str] = []
         self.rollbacks: list[Rollback] = []
         per_token = flops_per_token(model, rows.sequence_length)
-        self.speed = Speed(per_token, self.processes.size, half=False)
+        self.speed = Speed(per_token, self.processes.size, half=plan.compute.precision != "fp32")
 
     def train(self) -> Trained:
         start = _common_start(self.folder, self.processes)
@@ -104,8 +107,8 @@ class _Run:
         """Train from a checkpoint, or from the beginning, to the end or to a step that goes wrong."""
         plan, report, processes = self.plan, self.report, self.processes
         values = trainer_arguments(plan, report.resume_dir, processes.size)
-        trackers = {"report_to": list(report.runtime.report_to) or "none", "run_name": plan.identity[:16]}
-        arguments = TrainingArguments(**{**values, **trackers, **self.more})
+        values |= {"report_to": list(report.runtime.report_to) or "none", "run_name": plan.identity[:16]}
+        arguments = TrainingArguments(**{**values, **compute_arguments(plan.compute), **self.more})
         order = OrderedRows(self.rows, plan.rows_until(plan.steps), plan.seed, self.rollbacks)
         trainer = self.kind(self.model, order, plan, self.folder, arguments, processes, self.layouts)
         trainer.rollbacks = self.rollbacks
@@ -264,14 +267,20 @@ class PackedTrainer(Trainer):
         del return_outputs
         batch = inputs["input_ids"], inputs["position_ids"], inputs["labels"]
         self.targets = int(num_items_in_batch)
-        return self.row_losses(model, batch).sum() * self.processes.size / num_items_in_batch
+        with autocast(self.plan.compute):
+            losses = self.row_losses(model, batch)
+        if isinstance(losses, RouterBalance):
+            weight = causal_model(self.model).config.router_aux_loss_coef / self.plan.batch.global_rows
+            balance = losses.balance * weight
+            return (losses.targets.sum() / num_items_in_batch + balance) * self.processes.size
+        return losses.sum() * self.processes.size / num_items_in_batch
 
-    def row_losses(self, model: Any, batch: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    def row_losses(self, model: Any, batch: tuple[torch.Tensor, ...]) -> torch.Tensor | RouterBalance:
         """The losses of the targets of these rows."""
         tokens, positions, targets = batch
         if self.processes.size > 1:
             return model(tokens, positions, targets)
-        return target_losses(model, tokens, positions, targets, IGNORED)
+        return packed_losses(model, tokens, positions, targets, IGNORED)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Keep the step's targets in the history. Raises Diverging, before anything is saved."""
@@ -279,7 +288,9 @@ class PackedTrainer(Trainer):
             logs["targets"] = self.targets
             recipe = self.plan.divergence
             before = [entry["loss"] for entry in self.state.log_history[-recipe.spike_window :]]
-            if reason := trouble(before, logs["loss"], logs.get("grad_norm", 0.0), recipe):
+            # Where the loss is scaled, a step whose gradients overflow is left out and the scale is lowered.
+            norm = 0.0 if self.plan.compute.precision == "fp16" else logs.get("grad_norm", 0.0)
+            if reason := trouble(before, logs["loss"], norm, recipe):
                 raise Diverging(self.state.global_step, reason)
         super().log(logs, start_time)
 
@@ -310,6 +321,13 @@ class PackedTrainer(Trainer):
             self.folder.publish(step, self.layouts, self.rollbacks)
 
         return finish
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        model: Any = self.model
+        if causal_model(model) is not model:  # of adapters it loads what it saves
+            super()._save(output_dir, state_dict)
+        else:  # as it loads them again: by default experts are saved one by one, and not found
+            model.save_pretrained(output_dir, state_dict=state_dict, save_original_format=False)
 
     def _save_rng_state(self, output_dir: str) -> None:
         """Every rank's, by rank 0, which alone may be able to keep files."""

@@ -6,13 +6,15 @@ import inspect
 import textwrap
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from codellm_dag.recipes.tokens import ShardsRecipe, TokenizerRecipe
 from codellm_dag.recipes.training import PretrainingRecipe
 from codellm_dag.stages.protocol import Inputs
 from codellm_dag.tokens import token_shards, tokenizer
-from codellm_dag.training import saving
+from codellm_dag.training import pretrained_checkpoint, saving
 from tests.modelkit.tiny import RecordingReport, artifact
 from tests.tokens.conftest import write_mixture
 
@@ -53,3 +55,24 @@ def save_always(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the trainer save after every step, whatever that costs."""
     monkeypatch.setattr(saving, "FIRST_SAVE_SECONDS", 0.0)
     monkeypatch.setattr(saving, "save_interval", lambda *_: 0.0)
+
+
+ANSWERS = {"one": "    return 1", "two": "    return 2"}
+
+
+@pytest.fixture(scope="module")
+def slots(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    """A pretrained checkpoint, its tokenizer, and two questions four times over."""
+    folder = tmp_path_factory.mktemp("sft")
+    for name in ("pretrained", "data"):
+        (folder / name).mkdir()
+    pretrained_checkpoint.run(TINY, inputs, folder / "pretrained", RecordingReport(folder / "resume"))
+    talks = [
+        [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        for question, answer in ANSWERS.items()
+    ]
+    pq.write_table(pa.table({"messages": talks * 4}), folder / "data" / "train.parquet")
+    return {
+        "checkpoint": artifact(folder / "pretrained"),
+        "data": artifact(folder / "data"),
+    }

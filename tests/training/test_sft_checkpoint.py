@@ -6,8 +6,6 @@ import json
 import shutil
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from codellm_dag.generation import chat_prompt, load_model
@@ -15,10 +13,10 @@ from codellm_dag.generation.engine import Generator
 from codellm_dag.generation.prompting import is_chat_checkpoint
 from codellm_dag.recipes.training import SftRecipe
 from codellm_dag.stages.protocol import Inputs
-from codellm_dag.training import pretrained_checkpoint, sft_checkpoint
+from codellm_dag.training import sft_checkpoint
 from codellm_dag.training.rows import InvalidTrainingDataError
 from tests.modelkit.tiny import RecordingReport, artifact, save_checkpoint
-from tests.training.conftest import TINY, files
+from tests.training.conftest import ANSWERS, files
 
 RECIPE = SftRecipe.parse(
     {
@@ -28,25 +26,6 @@ RECIPE = SftRecipe.parse(
         "sequence_length": 64,
     }
 )
-ANSWERS = {"one": "    return 1", "two": "    return 2"}
-
-
-@pytest.fixture(scope="module")
-def slots(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
-    """A pretrained checkpoint, its tokenizer, and two questions four times over."""
-    folder = tmp_path_factory.mktemp("sft")
-    for name in ("pretrained", "data"):
-        (folder / name).mkdir()
-    pretrained_checkpoint.run(TINY, inputs, folder / "pretrained", RecordingReport(folder / "resume"))
-    talks = [
-        [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-        for question, answer in ANSWERS.items()
-    ]
-    pq.write_table(pa.table({"messages": talks * 4}), folder / "data" / "train.parquet")
-    return {
-        "checkpoint": artifact(folder / "pretrained"),
-        "data": artifact(folder / "data"),
-    }
 
 
 def run(recipe: SftRecipe, slots: dict[str, object], folder: Path) -> RecordingReport:

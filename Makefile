@@ -53,7 +53,11 @@ test-cluster: setup $(VENV)/.installed-test ## real containers on the test clust
 	  || { apt-get update -qq && apt-get install -y -qq $(PODMAN); }
 	$(BIN)/pytest -m cluster tests/cluster $(ARGS)
 
-test-frameworks: setup $(VENV)/.installed-test ## outside training frameworks, in environments that it builds (about 7 GB)
+$(VENV)/.installed-deepspeed: $(VENV)/.installed-test
+	@$(BIN)/python scripts/install.py test deepspeed
+	@touch $@
+
+test-frameworks: setup $(VENV)/.installed-deepspeed ## outside training frameworks, in environments that it builds (about 7 GB)
 	$(BIN)/pytest -m frameworks tests/training $(ARGS)
 
 lock: setup $(VENV)/.installed-test ## write constraints.txt from what is installed

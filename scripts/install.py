@@ -2,15 +2,19 @@
 
     python scripts/install.py [EXTRA …]      e.g. python scripts/install.py test
 
-Which build of PyTorch, and from where: see `codellm_dag/training/environments/pytorch.py`. Everything else
-comes from `pip` under `constraints.txt`.
+Which build of PyTorch, and from where: see `codellm_dag/training/environments/pytorch.py`. DeepSpeed (the
+extra ``deepspeed``) is built against that PyTorch and without its compiled operators, which need a compiler
+and are not used: a build of pip's own would fetch another PyTorch, with CUDA. Everything else comes from
+`pip` under `constraints.txt`.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import sys
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,6 +32,17 @@ def pinned(package: str) -> str:
     return match[1]
 
 
+def install_deepspeed() -> str:
+    """DeepSpeed as the extra of that name pins it. What went wrong; empty where nothing did."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pins = project["optional-dependencies"]["deepspeed"]
+    os.environ["DS_BUILD_OPS"] = "0"
+    for arguments in (["setuptools>=77", "wheel"], ["--no-build-isolation", *pins]):
+        if (done := pip(sys.executable, "-c", str(CONSTRAINTS), *arguments)).returncode:
+            return done.stderr
+    return ""
+
+
 def main(extras: list[str]) -> None:
     print("Installing packages (a few minutes the first time) …", flush=True)
     version = pinned("torch")
@@ -38,6 +53,8 @@ def main(extras: list[str]) -> None:
             f"The CPU build of torch {version} could not be installed. Install it by hand into "
             f"{sys.prefix} (PyTorch's site shows the command for CPU), then run make again."
         )
+    if "deepspeed" in extras and (error := install_deepspeed()):
+        raise SystemExit(f"{error}\nDeepSpeed could not be installed; the lines above say why.")
     target = f"{ROOT}[{','.join(extras)}]" if extras else str(ROOT)
     done = pip(sys.executable, "-c", str(CONSTRAINTS), "-e", target)
     if done.returncode:

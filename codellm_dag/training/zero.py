@@ -11,12 +11,25 @@ from typing import Any
 
 import torch
 
+from codellm_dag.training.plan import ResumeMismatchError
 from codellm_dag.training.processes import Processes
 from codellm_dag.training.sharded import ShardedTrainer
 
 
 class ZeroTrainer(ShardedTrainer):
-    """`PackedTrainer` under a DeepSpeed engine of any ZeRO stage."""
+    """`PackedTrainer` under a DeepSpeed engine of any ZeRO stage.
+
+    Raises ResumeMismatchError if the checkpoint to resume from is another number of processes'.
+    """
+
+    def __init__(self, model: Any, *arguments: Any, **more: Any) -> None:
+        super().__init__(model, *arguments, **more)
+        wrote, here = ([layout.partition("x")[0] for layout in self.layouts] * 2)[-2:]
+        if wrote != here:
+            raise ResumeMismatchError(
+                f"DeepSpeed's checkpoint was written by {wrote} processes and belongs to as many, here are "
+                f"{here}; run it on {wrote}, or choose backend.name = fsdp2, whose checkpoints fit any number"
+            )
 
     def _wrap_model(self, model: Any, training: bool = True, dataloader: Any = None) -> Any:
         del training, dataloader

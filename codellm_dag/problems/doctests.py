@@ -1,8 +1,9 @@
 """Tests from the examples in a docstring, read with `doctest`'s parser; nothing is run.
 
 ``>>> f(2)`` followed by ``4`` becomes the assertion ``f(2) == 4`` and then, as any test, a call with an
-expected value that never enters the sandbox. Left out: examples that print, raise, elide with ``...``, or
-show something that is not a literal (``Counter({...})``), and those whose arguments are not constants.
+expected value that never enters the sandbox. Left out: examples that are skipped, print,
+raise, elide with ``...``, or show something that is not a literal (``Counter({...})``), and those whose
+arguments are not constants.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def examples_as_tests(examples: Sequence[doctest.Example], entry_point: str) -> 
     lines: list[str] = []
     found: list[tuple[int, Test]] = []
     for number, example in enumerate(examples):
-        if example.exc_msg is not None:
+        if example.exc_msg is not None or example.options.get(doctest.SKIP):
             continue
         source = _assertion(example)
         if source is None:

@@ -1,25 +1,27 @@
 """LintSeq: a program as a sequence of insertions, none of which brings an error that a linter sees.
 
-Algorithm: Piterbarg, Pinto and Fergus, "Training Language Models on Synthetic Edit Sequences Improves Code
-Synthesis", arXiv:2410.02749, section 3. Backwards: delete a line at random, then what the linter reports,
-until it reports nothing; again, until the program is empty. Forwards: the differences between the states, in
-reverse. As there, an edit is the body of a unified diff without context, and edits are joined by
-``<|diff|>``.
+Algorithm: LintSeq of Piterbarg, Pinto and Fergus, "Training Language Models on Synthetic Edit Sequences
+Improves Code Synthesis", arXiv:2410.02749. Backwards: delete a line at random and what is indented below it,
+then what the linter reports, until it reports nothing; again, until the program is empty. Forwards: the
+differences between the states, in reverse. As there, an edit is the body of a unified diff without context,
+after ``<|diff|>``.
 
-Where this differs: the linter is pyflakes (the paper's is pylint: a hundred times slower, in a process of its
-own), of which only what stops or surely breaks a program counts; a comment or an empty line goes with the
-line of code after it. Which line a syntax error names depends on the Python version.
+Where this differs: the linter is pyflakes, in this process (the paper's is pylint), of which only what stops
+or surely breaks a program counts; a comment or an empty line goes with the line of code after it. Which line
+a syntax error names depends on the Python version.
 """
 
 from __future__ import annotations
 
 import ast
+import bisect
 import difflib
 import itertools
 import random
 import re
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from pyflakes.checker import Checker
 
@@ -97,39 +99,59 @@ def backward_states(program: str, draw: random.Random) -> list[str]:
     units = _units(lines)
     states = [lines]
     while units:
-        del units[draw.randrange(len(units))]
-        while units and (errors := error_lines([line for unit in units for line in unit])):
-            units = _without(units, errors)
-        states.append([line for unit in units for line in unit])
+        units = _without(units, {draw.randrange(len(units))})
+        while units and (errors := error_lines(_lines(units))):
+            units = _without(units, _holding(units, errors))
+        states.append(_lines(units))
     return ["".join(f"{line}\n" for line in state) for state in states]
 
 
-def _units(lines: Sequence[str]) -> list[list[str]]:
-    """Lines in groups: a line of code with the comments and empty lines before it; the last with those
-    after."""
-    units: list[list[str]] = []
+@dataclass(frozen=True)
+class _Unit:
+    """A line of code with the comments and empty lines before it (the last: also those after it)."""
+
+    lines: list[str]
+    indent: int
+
+
+def _units(lines: Sequence[str]) -> list[_Unit]:
+    units: list[_Unit] = []
     waiting: list[str] = []
     for line in lines:
         waiting.append(line)
         if line.strip() and not line.lstrip().startswith("#"):
-            units.append(waiting)
+            units.append(_Unit(waiting, len(line) - len(line.lstrip())))
             waiting = []
     if waiting and units:
-        units[-1] += waiting
+        units[-1].lines.extend(waiting)
     elif waiting:
-        units.append(waiting)
+        units.append(_Unit(waiting, 0))
     return units
 
 
-def _without(units: list[list[str]], errors: Sequence[int]) -> list[list[str]]:
-    """The units that hold none of the lines with errors."""
-    kept: list[list[str]] = []
-    start = 0
-    for unit in units:
-        end = start + len(unit)
-        if not any(start <= error < end for error in errors):
+def _lines(units: Sequence[_Unit]) -> list[str]:
+    return [line for unit in units for line in unit.lines]
+
+
+def _holding(units: Sequence[_Unit], errors: Sequence[int]) -> set[int]:
+    """Numbers of the units that hold lines with errors."""
+    starts = list(itertools.accumulate((len(unit.lines) for unit in units), initial=0))
+    return {bisect.bisect_right(starts, error) - 1 for error in errors}
+
+
+def _without(units: Sequence[_Unit], gone: set[int]) -> list[_Unit]:
+    """The units but those in `gone` and what is indented below them, as the paper's implementation does.
+
+    Without its header a body would often still be a program, indented too deep.
+    """
+    kept: list[_Unit] = []
+    depth: int | None = None
+    for number, unit in enumerate(units):
+        if depth is not None and unit.indent > depth:
+            continue
+        depth = unit.indent if number in gone else None
+        if depth is None:
             kept.append(unit)
-        start = end
     return kept
 
 

@@ -118,8 +118,8 @@ class EditSequencesRecipe(Recipe):
         default=1,
         ge=1,
         le=100,
-        description="Edit sequences sampled from each program, if they differ. Source: 5 in the paper's "
-        "instruction data; 1 here, since the corpus has more functions than a small model needs.",
+        description="Edit sequences sampled from each program; equal ones are taken once. Own choice: one, "
+        "since the corpus has more functions than a small model needs.",
     )
     minimum_lines: int = Field(default=3, ge=1, le=1000, description="Fewest lines of a program. Own choice.")
     maximum_lines: int = Field(

@@ -65,6 +65,7 @@ def test_only_examples_that_are_data_become_tests() -> None:
         ">>> for i in f(1): print(i)\n1",
         ">>> f(lambda x: x)\n1",
         ">>> f(1)\n...",
+        ">>> f(1)  # doctest: +SKIP\n1",
     ],
 )
 def test_what_is_no_call_with_a_literal_result_is_no_test(example: str) -> None:

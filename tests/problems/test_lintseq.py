@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import bisect
 import inspect
+import io
 import random
 import shlex
 import statistics
 import textwrap
+import tokenize
 from collections.abc import Iterator
 from types import ModuleType
 
@@ -88,6 +90,17 @@ def test_edits_give_the_program_back_and_no_state_has_an_error(seed: int) -> Non
     sizes = [len(as_lines(state)) for state in states]
     assert sizes == sorted(set(sizes)), "every edit inserts"
     assert not any(line.startswith("-") for edit in edits for line in edit.split("\n"))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_body_never_stands_without_its_header(seed: int) -> None:
+    """Every state is indented by four spaces a level, as the program is; Python alone would take eight."""
+    for state in backward_states(PROGRAM, random.Random(seed)):
+        depth = 0
+        for token in tokenize.generate_tokens(io.StringIO(state).readline):
+            depth += (token.type == tokenize.INDENT) - (token.type == tokenize.DEDENT)
+            if token.type == tokenize.INDENT:
+                assert token.string == "    " * depth
 
 
 def test_seeds_give_different_sequences() -> None:

@@ -76,8 +76,8 @@ def test_disks_of_their_own_and_another_number_of_processes(inputs: Inputs, tmp_
     assert list((tmp_path / "resume-1").iterdir()) == []
     shutil.copytree(tmp_path / "resume-0", tmp_path / "resume")
     assert train(zero(2), inputs, tmp_path, 1).ended == (
-        "ResumeMismatchError: DeepSpeed's checkpoint was written by 2 processes and belongs to as many, here are 1; "
-        "run it on 2, or choose backend.name = fsdp2, whose checkpoints fit any number"
+        "ResumeMismatchError: DeepSpeed's checkpoint was written by 2 processes and belongs to as many, "
+        "here are 1; run it on 2, or choose backend.name = fsdp2, whose checkpoints fit any number"
     )
     shutil.copytree(tmp_path / "resume-0", tmp_path / "resume-1", dirs_exist_ok=True)  # as pods do
     assert train(zero(2), inputs, tmp_path, 2, own_disks=True).points == whole.points

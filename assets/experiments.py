@@ -37,3 +37,30 @@ def _law_plots(folder: Path) -> dict[str, dg.MetadataValue | None]:
 def scaling_report(scaling_ladder: Artifacts) -> Inputs:
     """The scaling law of every language, with intervals, and how far off it is for the run held out."""
     return many("ladder", scaling_ladder)
+
+
+_ALL = dg.AllPartitionMapping()
+
+
+@stage_asset(
+    group="experiments",
+    owner="team:models",
+    kinds={"pytorch"},
+    mappings={"token_shards": _ALL},
+    pool=GPU_POOL,
+)
+def critical_batch_size(token_shards: Artifacts) -> Inputs:
+    """How large a batch may be before it costs tokens, measured by branches over the course of a run."""
+    return many("shards", token_shards)
+
+
+@stage_asset(
+    group="experiments",
+    owner="team:models",
+    kinds={"pytorch"},
+    mappings={"token_shards": _ALL},
+    pool=GPU_POOL,
+)
+def model_growth(token_shards: Artifacts) -> Inputs:
+    """A small model, stacked or widened and trained on, beside the large shape from scratch."""
+    return many("shards", token_shards)

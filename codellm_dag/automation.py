@@ -53,6 +53,10 @@ def selections() -> Mapping[str, tuple[dg.AssetSelection, str]]:
             dg.AssetSelection.assets("scaling_ladder", "scaling_report"),
             "Small runs of every language on a grid of sizes and tokens, and the laws fitted to them.",
         ),
+        "training_studies": (
+            dg.AssetSelection.assets("critical_batch_size", "model_growth"),
+            "How large a batch may be, and what growing a small model saves.",
+        ),
         "retrain": (
             life_cycle,
             "The life cycle again; what did not change is reused. Run by the schedule and by the sensor.",

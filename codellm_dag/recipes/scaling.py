@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -105,4 +105,92 @@ class ScalingReportRecipe(Recipe):
                 f"resamples={self.resamples} are too few for confidence={self.confidence}: fewer than one "
                 "lies outside on either side"
             )
+        return self
+
+
+class CriticalBatchRecipe(Recipe):
+    """Branches of several batch sizes from points of one run (Merrill et al. 2025, arXiv:2505.23971)."""
+
+    model: ModelShape = Field(default=_shape(64, 3, 2), description="Shape of the model.")
+    optimizer: Optimizer = Field(
+        default_factory=lambda: Optimizer(learning_rate=2e-3, weight_decay=0.0),
+        description="Update rule; the schedule is constant after warm-up.",
+    )
+    base_rows: int = Field(
+        default=4, ge=1, le=100_000, description="Packed rows of a step of the run that is branched."
+    )
+    multiples: tuple[int, ...] = Field(
+        default=(1, 2, 4, 8, 16),
+        min_length=2,
+        max_length=32,
+        description="Batch sizes of the branches, as multiples of base_rows; rising, from 1.",
+    )
+    branch_at: tuple[int, ...] = Field(
+        default=(0, 100_000, 300_000),
+        min_length=1,
+        max_length=64,
+        description="Training tokens after which the run is branched; rising.",
+    )
+    branch_tokens: int = Field(default=65_536, ge=1, description="Tokens that each branch reads.")
+    tolerance: float = Field(
+        default=0.01,
+        gt=0.0,
+        le=1.0,
+        description="Nats that a branch's loss may lie above that of the branch with base_rows. Source: own "
+        "choice, the noise of small runs.",
+    )
+    learning_rate_power: float = Field(
+        default=0.5,
+        ge=0.0,
+        le=1.0,
+        description="A branch of k times the batch has k to this power times the learning rate: 0.5 for Adam "
+        "(Malladi et al. 2022), 1 for SGD.",
+    )
+    warmup_steps: int = Field(
+        default=10, ge=0, le=100_000, description="Steps in which the run's learning rate rises."
+    )
+    evaluation_rows: int = Field(
+        default=64, ge=1, le=100_000, description="Rows of the shards that are kept for measuring."
+    )
+    seed: int = Field(default=0, ge=0, le=2**31 - 1, description="Seed of weights and order.")
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        if self.multiples[0] != 1 or sorted(set(self.multiples)) != list(self.multiples):
+            raise ValueError(f"multiples={self.multiples} must rise and begin with 1")
+        if sorted(set(self.branch_at)) != list(self.branch_at) or self.branch_at[0] < 0:
+            raise ValueError(f"branch_at={self.branch_at} must rise and be at least 0")
+        return self
+
+
+class GrowthRecipe(Recipe):
+    """A small model is trained, grown and trained on; beside it the large shape from scratch."""
+
+    model: ModelShape = Field(default=_shape(64, 2, 2), description="Shape of the small model.")
+    methods: tuple[Literal["stack", "widen"], ...] = Field(
+        default=("stack", "widen"), min_length=1, max_length=2, description="How it is grown."
+    )
+    factor: int = Field(
+        default=2, ge=2, le=16, description="Times the layers, or the width. Du et al. 2024 recommend 4."
+    )
+    optimizer: Optimizer = Field(
+        default_factory=lambda: Optimizer(learning_rate=2e-3, weight_decay=0.0),
+        description="Update rule; the schedule is constant after warm-up.",
+    )
+    global_rows: int = Field(default=8, ge=1, le=100_000, description="Packed rows of a step.")
+    small_tokens: int = Field(
+        default=131_072, ge=1, description="Tokens the small model is trained on before it grows."
+    )
+    tokens: int = Field(default=262_144, ge=1, description="Tokens each large model is trained on.")
+    evaluate_every: int = Field(default=32_768, ge=1, description="Tokens between measurements.")
+    warmup_steps: int = Field(default=10, ge=0, le=100_000, description="Steps of rising learning rate.")
+    evaluation_rows: int = Field(
+        default=64, ge=1, le=100_000, description="Rows of the shards that are kept for measuring."
+    )
+    seed: int = Field(default=0, ge=0, le=2**31 - 1, description="Seed of weights and order.")
+
+    @model_validator(mode="after")
+    def _measured(self) -> Self:
+        if self.evaluate_every > self.tokens:
+            raise ValueError(f"evaluate_every={self.evaluate_every} must be at most tokens={self.tokens}")
         return self

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from codellm_dag.stages.protocol import Report
+
+
+@dataclass
+class Worked:
+    """Tokens and operations of all inner stages of this attempt; operations are None where unknown."""
+
+    tokens: int = 0
+    flops: float | None = 0.0
 
 
 class NestedReport:
@@ -15,8 +24,9 @@ class NestedReport:
     The inner stage's ``done`` of ``total`` is scaled to `total - done` of the outer one, from `done` on.
     """
 
-    def __init__(self, outer: Report, done: float, total: float, name: str) -> None:
+    def __init__(self, outer: Report, done: float, total: float, name: str, worked: Worked) -> None:
         self.outer, self.name = outer, name
+        self._worked, self._before = worked, (worked.tokens, worked.flops)
         self.runtime = outer.runtime
         self.resume_dir: Path = outer.resume_dir
         self.metrics: dict[str, Any] = {}
@@ -31,6 +41,14 @@ class NestedReport:
         """Move the outer bar on by what the inner stage did."""
         del total
         self.outer.progress(self._done + done, self._total, unit, f"{self.name} {note}".strip())
+
+    def work(self, tokens: int, flops: float | None) -> None:
+        """Add the inner stage's work to that of the stages before it in this attempt."""
+        earlier_tokens, earlier_flops = self._before
+        self._worked.tokens = earlier_tokens + tokens
+        known = flops is not None and earlier_flops is not None
+        self._worked.flops = earlier_flops + flops if known else None  # type: ignore[operator]
+        self.outer.work(self._worked.tokens, self._worked.flops)
 
     def metric(self, **values: float | int | str | bool) -> None:
         """Keep the inner stage's scalars."""

@@ -19,7 +19,7 @@ from codellm_dag.evaluation.measure_likelihood import heldout_documents
 from codellm_dag.generation.loading import load_model
 from codellm_dag.recipes.scaling import LadderRecipe
 from codellm_dag.recipes.training import ModelShape, PretrainingRecipe
-from codellm_dag.scaling.nested import NestedReport
+from codellm_dag.scaling.nested import NestedReport, Worked
 from codellm_dag.stages.protocol import UNFINISHED, Inputs, Report
 from codellm_dag.tokens.shards import Shard
 from codellm_dag.training import pretrained_checkpoint
@@ -63,9 +63,9 @@ def run(recipe: LadderRecipe, inputs: Inputs, out: Path, report: Report) -> None
             f"tokens; left out: {'; '.join(left_out)}"
         )
     report.log(f"{len(rungs)} points, {len(left_out)} left out: {'; '.join(left_out) or 'none'}")
-    total, done, points = sum(rung.tokens for rung in rungs), 0, []
+    total, done, points, worked = sum(rung.tokens for rung in rungs), 0, [], Worked()
     for number, rung in enumerate(rungs):
-        nested = NestedReport(report, done, total, rung.name)
+        nested = NestedReport(report, done, total, rung.name, worked)
         points.append(_point(recipe, rung, inputs, nested))
         done += rung.tokens
         report.point(number, bits_per_byte=points[-1]["bits_per_byte"])

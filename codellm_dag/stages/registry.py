@@ -204,6 +204,15 @@ _STAGES = (
         {"ladder/*": "report"},
         ("numpy",),
     ),
+    _stage(
+        "critical_batch_size",
+        "report",
+        "scaling",
+        "scaling:CriticalBatchRecipe",
+        {"shards/*": "shards"},
+        _MODEL,
+    ),
+    _stage("model_growth", "report", "scaling", "scaling:GrowthRecipe", {"shards/*": "shards"}, _MODEL),
 )
 
 STAGES: Mapping[str, Stage] = MappingProxyType({stage.name: stage for stage in _STAGES})

@@ -7,7 +7,7 @@ import dagster as dg
 from assets.partitions import TRIALS
 from assets.stage_asset import GPU_POOL, Inputs, chosen, many, recipe_of, stage_asset
 from codellm_dag.recipes.problems import SftDataRecipe
-from codellm_dag.recipes.training import SftRecipe
+from codellm_dag.recipes.training import PretrainingRecipe, SftRecipe
 from codellm_dag.store import Artifact
 from codellm_dag.training.outside_models import resolved
 from resources.io_manager import Artifacts
@@ -33,12 +33,20 @@ def base_checkpoint() -> Inputs:
     owner="team:models",
     kinds=_MODEL_KINDS,
     model="pretrained",
+    optional=("base_checkpoint",),
     verify=True,
     pool=GPU_POOL,
 )
-def pretrained_checkpoint(tokenizer: Artifact, token_shards: Artifacts) -> Inputs:
-    """A Llama-style model trained from scratch on the shards of all languages."""
-    return {"tokenizer": tokenizer, **many("shards", token_shards)}
+def pretrained_checkpoint(
+    recipe: PretrainingRecipe,
+    tokenizer: Artifact,
+    token_shards: Artifacts,
+    base_checkpoint: Artifact | None,
+) -> Inputs:
+    """A Llama-style model trained on the shards of all languages, from scratch or from the base's weights."""
+    names = [] if recipe.start.how == "fresh" else ["base_checkpoint"]
+    start = [("start", artifact) for artifact in chosen({"base_checkpoint": base_checkpoint}, names).values()]
+    return {"tokenizer": tokenizer, **many("shards", token_shards), **dict(start)}
 
 
 @stage_asset(

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from codellm_dag.recipes.backends import Backend, uneven_groups
 from codellm_dag.recipes.base import InvalidRecipeError, Recipe
 from codellm_dag.recipes.runtime import Runtime
-from codellm_dag.recipes.training_options import Compute, Divergence, Lora
+from codellm_dag.recipes.training_options import Compute, Divergence, Lora, Start
 
 
 class ModelShape(Recipe):
@@ -188,6 +188,7 @@ class PretrainingRecipe(_TrainingRecipe):
     """A Llama-style model from scratch on packed shards."""
 
     model: ModelShape = Field(default_factory=ModelShape, description="Shape of the model.")
+    start: Start = Field(default_factory=Start, description="Weights to start from.")
     optimizer: Optimizer = Field(default_factory=Optimizer, description="Update rule and schedule.")
     batch: Batch = Field(default_factory=Batch, description="Global batch.")
     tokens: int = Field(

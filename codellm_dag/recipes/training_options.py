@@ -102,3 +102,25 @@ class Lora(Recipe):
     dropout: float = Field(
         default=0.0, ge=0.0, lt=1.0, description="Dropout before the adapters (QLoRA: 0.1 below 33B)."
     )
+
+
+class Start(Recipe):
+    """What pretraining starts from; all but fresh need the input `start`, of the same shape and tokens."""
+
+    how: Literal["fresh", "warm", "shrink_perturb"] = Field(
+        default="fresh",
+        description="Random weights; those of a trained model; or these shrunk, plus a share of random ones "
+        "(Ash & Adams 2020, section 4). The optimizer always starts anew.",
+    )
+    shrink: float = Field(
+        default=0.4,
+        ge=0.0,
+        le=1.0,
+        description="Factor of the trained weights in shrink_perturb (the default of the authors' code).",
+    )
+    perturb: float = Field(
+        default=0.1,
+        ge=0.0,
+        le=1.0,
+        description="Factor of the random weights in shrink_perturb (the default of the authors' code).",
+    )

@@ -113,7 +113,7 @@ _STAGES = (
         "checkpoint",
         "training",
         "training:PretrainingRecipe",
-        {"tokenizer": "tokenizer", "shards/*": "shards"},
+        {"tokenizer": "tokenizer", "shards/*": "shards", "start?": "checkpoint"},
         (*_MODEL, "accelerate"),
     ),
     _stage(

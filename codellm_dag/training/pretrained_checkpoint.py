@@ -1,13 +1,15 @@
 """Stage ``pretrained_checkpoint``: a Llama-style model from scratch on the packed shards of all languages.
 
 The loss is on every token but the first of each piece. The token budget is rounded down to whole steps; more
-tokens than the shards hold means further epochs. Does not continue an existing model's pretraining.
+tokens than the shards hold means further epochs. With the input ``start`` it begins with a trained model's
+weights (`warm_start.py`).
 """
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,6 +25,7 @@ from codellm_dag.training.output import run_identity, save_checkpoint
 from codellm_dag.training.plan import Plan
 from codellm_dag.training.processes import Processes
 from codellm_dag.training.rows import InvalidTrainingDataError, ShardRows
+from codellm_dag.training.warm_start import start_of, started_from
 
 DISTRIBUTED = True
 
@@ -56,6 +59,12 @@ def run(recipe: PretrainingRecipe, inputs: Inputs, out: Path, report: Report) ->
             "batch.global_rows"
         )
     end_of_text = tokenizers.token_id(vocabulary, END_OF_TEXT)
+    start = start_of(recipe.start, inputs)
+
+    def build() -> Any:
+        fresh = new_model(recipe.model, rows.vocabulary_size, end_of_text, recipe.seed)
+        return started_from(start, fresh, recipe.start) if start else fresh
+
     processes = Processes.join()
     micro = micro_rows(recipe.batch.global_rows, processes.size, report.runtime.micro_rows)
     identity = run_identity(recipe, inputs, report.runtime.threads)
@@ -66,7 +75,7 @@ def run(recipe: PretrainingRecipe, inputs: Inputs, out: Path, report: Report) ->
         job = TrainingJob(
             kind="pretraining",
             recipe=recipe,
-            build=lambda: new_model(recipe.model, rows.vocabulary_size, end_of_text, recipe.seed),
+            build=build,
             tokenizer=tokenizer,
             rows=rows,
             messages=[],

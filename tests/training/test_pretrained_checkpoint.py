@@ -55,7 +55,7 @@ def test_the_folder_is_a_hugging_face_model_without_pickles(whole: tuple[Path, R
     from codellm_dag.generation import load_model
 
     out = whole[0] / "out"
-    assert {path.suffix for path in out.iterdir()} <= {".json", ".safetensors", ".jinja"}
+    assert {path.suffix for path in out.iterdir() if path.is_file()} <= {".json", ".safetensors", ".jinja"}
     model, tokenizer = load_model(out)
     assert model.config.vocab_size == len(tokenizer) == 400
     assert model.generation_config.eos_token_id == tokenizer.eos_token_id == 0

@@ -24,6 +24,15 @@ RUN pip install -c constraints.txt . \
     && python -m codellm_dag.corpora.fetch --into /opt/codellm-dag/packages \
     && python -VV > /opt/codellm-dag/python
 
+# Outside frameworks, each in an environment of its own (docs/frameworks.md); none by default, 6 to 8 GB each.
+# The build machine has no driver to ask, so the CUDA build of PyTorch is named.
+ARG FRAMEWORKS=""
+ARG TORCH_BACKEND="cu130"
+RUN if [ -n "$FRAMEWORKS" ]; then \
+      CODELLM_ENVIRONMENTS=/opt/codellm-dag/environments CODELLM_TORCH_BACKEND="$TORCH_BACKEND" \
+        codellm-dag environments build $FRAMEWORKS; \
+    fi
+
 FROM python:3.11-slim-bookworm
 
 # A C compiler for torch.compile and DeepSpeed's operators, at Debian's version: its mirrors keep no older ones.
@@ -37,6 +46,7 @@ COPY --from=build /opt/codellm-dag /opt/codellm-dag
 ARG GIT_COMMIT=""
 ENV PATH=/opt/venv/bin:$PATH \
     CODELLM_GIT_COMMIT=$GIT_COMMIT \
+    CODELLM_ENVIRONMENTS=/opt/codellm-dag/environments \
     CODELLM_PACKAGES=/opt/codellm-dag/packages \
     HF_HUB_OFFLINE=1 \
     NVIDIA_VISIBLE_DEVICES=all \

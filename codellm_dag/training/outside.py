@@ -133,6 +133,7 @@ def _last_words(text: str) -> str:
     """The error at the end of what a program printed: all of a box that tyro draws, the message of Python's
     last exception, or the last line."""
     told = text.partition("Exception ignored in")[0]  # what destructors say afterwards
+    told = re.sub(r"^\[rank\d+\]: ", "", told, flags=re.MULTILINE)
     lines = [line.strip() for line in told.splitlines() if line.strip()]
     if lines and lines[-1].startswith("╰"):
         box = [line.strip("│╭╮╰╯─ ") for line in lines if line[0] in "│╭╰"]

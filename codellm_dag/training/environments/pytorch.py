@@ -9,12 +9,17 @@ anything is installed.
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+
+BACKEND_VARIABLE = "CODELLM_TORCH_BACKEND"
+"""uv's name of a build (``cu130``) to take instead, e.g. where an image for GPUs is built without one."""
 
 
 def pip(python: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -28,7 +33,8 @@ def install_pytorch(python: str, version: str, constraints: Path, options: Seque
 
     Its dependencies obey the file `constraints`. `options` go to pip. False when nothing worked.
     """
-    gpu = shutil.which("nvidia-smi") is not None
+    wanted = os.environ.get(BACKEND_VARIABLE, "")
+    gpu = shutil.which("nvidia-smi") is not None or bool(wanted)
     limits = ("-c", str(constraints), *options)
     if not (sys.platform == "linux" and platform.machine() == "x86_64"):
         return not pip(python, f"torch=={version}", *limits).returncode
@@ -37,5 +43,5 @@ def install_pytorch(python: str, version: str, constraints: Path, options: Seque
     if pip(python, "uv").returncode:
         return False
     uv = [python, "-m", "uv", "pip", "install", "--quiet", "--python", python]
-    command = [*uv, f"torch=={version}", f"--torch-backend={'auto' if gpu else 'cpu'}"]
+    command = [*uv, f"torch=={version}", f"--torch-backend={wanted or ('auto' if gpu else 'cpu')}"]
     return not subprocess.run(command, check=False).returncode

@@ -17,7 +17,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-
 BACKEND_VARIABLE = "CODELLM_TORCH_BACKEND"
 """uv's name of a build (``cu130``) to take instead, e.g. where an image for GPUs is built without one."""
 

@@ -129,9 +129,15 @@ def test_a_group_goes_back_as_one_process_does(shared, inputs: Inputs, tmp_path:
 
 
 @pytest.mark.slow
-def test_two_nodes_that_share_nothing_but_the_store(shared, inputs: Inputs, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("backend", "optimizer", "steps"), [("trainer", "muon", 240), ("fsdp2", "adamw", 80)]
+)
+def test_two_nodes_that_share_nothing_but_the_store(
+    shared, inputs: Inputs, tmp_path: Path, backend: str, optimizer: str, steps: int
+) -> None:
     store, slots = shared
-    recipe = TINY.with_changes({"tokens": 240 * 4 * 64, "seed": 1})
+    chosen = {"backend.name": backend, "optimizer.name": optimizer, "optimizer.learning_rate": 0.003}
+    recipe = TINY.with_changes({"tokens": steps * 4 * 64, "seed": 1, **chosen})
     alone = run(recipe, inputs, tmp_path / "alone")
     request = pod_request(store, STAGE, recipe, slots)
 
@@ -153,7 +159,7 @@ def test_two_nodes_that_share_nothing_but_the_store(shared, inputs: Inputs, tmp_
     for process in first:
         process.send_signal(signal.SIGTERM)
     assert all(process.wait(60) != 0 for process in first)
-    assert max(points_of(request)) < 240, "it ended before it was asked to"
+    assert max(points_of(request)) < steps, "it ended before it was asked to"
     assert [event["label"] for event in events_of(request, "failed")] == ["killed"]
     (saved,) = events_of(request, "saved")[-1]["entries"]
     second = both("second")

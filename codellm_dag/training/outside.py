@@ -129,11 +129,16 @@ def parse_with(environment: FrameworkEnvironment, rendered: Rendered, program: s
     return done.stdout
 
 
+_OF_DESTRUCTORS = re.compile(
+    r"^Exception ignored in.*\n(?:Traceback .*\n(?:[ \t]+.*\n)+\S.*\n?)?", re.MULTILINE
+)
+
+
 def _last_words(text: str) -> str:
     """The error at the end of what a program printed: all of a box that tyro draws, the message of Python's
     last exception, or the last line."""
-    told = text.partition("Exception ignored in")[0]  # what destructors say afterwards
-    told = re.sub(r"^\[rank\d+\]: ", "", told, flags=re.MULTILINE)
+    told = re.sub(r"^\[rank\d+\]: ", "", text, flags=re.MULTILINE)
+    told = _OF_DESTRUCTORS.sub("", told)
     lines = [line.strip() for line in told.splitlines() if line.strip()]
     if lines and lines[-1].startswith("╰"):
         box = [line.strip("│╭╮╰╯─ ") for line in lines if line[0] in "│╭╰"]

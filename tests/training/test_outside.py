@@ -1,0 +1,125 @@
+"""Running a framework as a subprocess, with a small program of our own in its place."""
+
+from __future__ import annotations
+
+import json
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from codellm_dag.recipes.base import InvalidRecipeError
+from codellm_dag.stages.protocol import Stopped
+from codellm_dag.training import outside
+from codellm_dag.training.backends.protocol import FrameworkFailedError, Rendered
+from codellm_dag.training.environments.framework import FrameworkEnvironment
+from codellm_dag.training.plan import DivergedError
+from tests.modelkit.tiny import RecordingReport
+from tests.training.backends.jobs import job, sft
+
+START = """\
+import json, os, shutil, sys, time
+log = open("log.jsonl", "w")
+def step(number, loss):
+    print(json.dumps({"step": number, "loss": loss}), file=log, flush=True)
+"""
+
+
+class Here(FrameworkEnvironment):
+    """An environment that is this one."""
+
+    @property
+    def python(self) -> Path:
+        return Path(sys.executable)
+
+
+def run(program: str, folder: Path, report: RecordingReport, steps: int = 3) -> object:
+    this = job(sft("llamafactory"), folder, steps=steps)
+    this.model_folder()
+    rendered = Rendered({"run.py": START + textwrap.dedent(program)}, ("run.py",), {"OWN": "1"})
+    rendered.write(this.work)
+    here = Here("here", "# framework: here\nhere==1.0\n")
+    return outside.run_framework(
+        here, this, rendered, report, "log.jsonl", lambda e: (e["step"], {"loss": e["loss"]}), "model"
+    )
+
+
+def test_points_come_as_they_are_written_and_the_checkpoint_is_read(tmp_path: Path) -> None:
+    report = RecordingReport(tmp_path)
+    finished = run("for n in (1, 2, 3): step(n, 1.0 / n)", tmp_path, report)
+    assert report.points == [(n, {"loss": 1.0 / n}) for n in (1, 2, 3)]
+    assert finished.trained.losses == [1.0, 0.5, 1.0 / 3]  # type: ignore[attr-defined]
+    assert finished.model.config.vocab_size == 259  # type: ignore[attr-defined]
+    assert report.steps[-1][:2] == (3 * 4 * 128, 3 * 4 * 128)  # tokens
+
+
+def test_few_of_our_variables_reach_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("PYTHONPATH", "elsewhere")
+    program = "json.dump(dict(os.environ), open('seen', 'w'))\nfor n in (1, 2, 3): step(n, 1.0)"
+    run(program, tmp_path, RecordingReport(tmp_path))
+    seen = json.loads((tmp_path / "work" / "seen").read_text())
+    assert not {"AWS_SECRET_ACCESS_KEY", "PYTHONPATH"} & set(seen)
+    assert (seen["OWN"], seen["HF_HUB_OFFLINE"], seen["OMP_NUM_THREADS"]) == ("1", "1", "1")
+    assert seen["HOME"] == str(tmp_path / "work")
+
+
+def test_a_failure_has_the_end_of_what_it_printed(tmp_path: Path) -> None:
+    with pytest.raises(
+        FrameworkFailedError, match=r"exit code 3 after step 1 of 3; it printed last:\nout of luck"
+    ):
+        run("step(1, 1.0); print('out of luck'); sys.exit(3)", tmp_path / "code", RecordingReport(tmp_path))
+    with pytest.raises(FrameworkFailedError, match="exit code 0 after step 2 of 3"):
+        run("step(1, 1.0); step(2, 1.0)", tmp_path / "short", RecordingReport(tmp_path))
+
+
+def test_a_loss_that_is_not_finite_ends_it(tmp_path: Path) -> None:
+    program = "open('pid', 'w').write(str(os.getpid())); step(1, 1.0); step(2, float('nan')); time.sleep(60)"
+    with pytest.raises(DivergedError, match=r"loss is nan at step 2 of 3; lower optimizer\.learning_rate"):
+        run(program, tmp_path, RecordingReport(tmp_path))
+    assert not _lives(tmp_path / "work" / "pid")
+
+
+def test_being_asked_to_end_ends_it_and_what_it_started(tmp_path: Path) -> None:
+    program = """
+    import subprocess
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    open("pid", "w").write(str(child.pid))
+    step(1, 1.0)
+    time.sleep(60)
+    """
+    report = RecordingReport(tmp_path)
+    report.stop_requested = lambda: bool(report.points)
+    with pytest.raises(Stopped, match="starts over at the next attempt"):
+        run(program, tmp_path, report)
+    assert not _lives(tmp_path / "work" / "pid")
+
+
+def _lives(file: Path) -> bool:
+    """Whether a process still runs, after a moment."""
+    time.sleep(0.5)
+    state = Path("/proc") / file.read_text() / "stat"
+    return state.exists() and state.read_text().split()[2] != "Z"
+
+
+@pytest.mark.parametrize(
+    ("program", "told"),
+    [
+        ("raise ValueError('no such stage')", "ValueError: no such stage"),
+        (
+            "class Half:\n def __del__(self): raise KeyError('later')\n"
+            "def start():\n half = Half()\n raise ValueError('first')\nstart()",
+            "ValueError: first",
+        ),
+        (
+            "import sys\nprint('╭ Problem ──╮\\n│ Unknown: --x │\\n╰──╯', file=sys.stderr); sys.exit(2)",
+            "Problem",
+        ),
+    ],
+)
+def test_a_parser_is_quoted(program: str, told: str) -> None:
+    here = Here("here", "# framework: here\nhere==1.0\n")
+    with pytest.raises(InvalidRecipeError, match=f"here's own parser refuses the configuration: {told}"):
+        outside.parse_with(here, Rendered({}), program)

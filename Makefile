@@ -57,7 +57,7 @@ $(VENV)/.installed-deepspeed: $(VENV)/.installed-test
 	@$(BIN)/python scripts/install.py test deepspeed
 	@touch $@
 
-test-frameworks: setup $(VENV)/.installed-deepspeed ## outside training frameworks, in environments that it builds (about 7 GB)
+test-frameworks: setup $(VENV)/.installed-deepspeed ## outside training frameworks, in environments that it builds (about 9 GB)
 	$(BIN)/pytest -m frameworks tests/training $(ARGS)
 
 lock: setup $(VENV)/.installed-test ## write constraints.txt from what is installed

@@ -24,7 +24,7 @@ RUN pip install -c constraints.txt . \
     && python -m codellm_dag.corpora.fetch --into /opt/codellm-dag/packages \
     && python -VV > /opt/codellm-dag/python
 
-# Outside frameworks, each in an environment of its own (docs/frameworks.md); none by default, 6 to 8 GB each.
+# Outside frameworks, each in an environment of its own (docs/frameworks.md); none by default, several GB each.
 # The build machine has no driver to ask, so the CUDA build of PyTorch is named.
 ARG FRAMEWORKS=""
 ARG TORCH_BACKEND="cu130"

@@ -23,6 +23,7 @@ import ast
 import hashlib
 import importlib.metadata
 import inspect
+import itertools
 import json
 import os
 import platform
@@ -54,6 +55,7 @@ class Clock:
         return False
 
     def point(self, step: int, **values: float) -> None:
+        del step
         if "loss" in values:
             self.ends.append(time.process_time())
 
@@ -117,7 +119,7 @@ def whole_stage(folder: Path, steps: int, scratch: Path) -> list[float]:
 
 
 def bare_trainer(examples: Any, steps: int, scratch: Path, positions: int) -> list[float]:
-    """The same of a plain `Trainer` on dictionaries of input_ids and labels, padded to the batch's longest."""
+    """The same of a plain `Trainer` on lists of token ids, padded to the longest of a batch."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
@@ -211,7 +213,7 @@ def one_run(name: str, folder: Path, steps: int) -> dict[str, float]:
                 ends = ours(rows, SHAPE, BATCH, steps, scratch)
             else:
                 tokens, ends = mean * BATCH, bare_trainer(examples, steps, scratch, LONGEST)
-    each = [after - before for before, after in zip(ends, ends[1:], strict=False)]
+    each = [after - before for before, after in itertools.pairwise(ends)]
     tenth = max(1, len(each) // 10)
     skipped = min(50, len(each) // 10)
     return {
@@ -276,12 +278,9 @@ def results(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
             starts = {s: statistics.median(run["start"] for run in listed) for s, listed in runs.items()}
             found["start"] = {**starts, "ratio": starts["stage"] / starts["bare"]}
     if "growth" in only:
-        run = measured("growth", folder, asked.growth_steps)
-        found["growth"] = {
-            "steps": asked.growth_steps,
-            "milliseconds": run["milliseconds"],
-            "ratio": run["growth"],
-        }
+        steps = asked.growth_steps
+        run = measured("growth", folder, steps)
+        found["growth"] = {"steps": steps, "milliseconds": run["milliseconds"], "ratio": run["growth"]}
     return found
 
 

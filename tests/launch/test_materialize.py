@@ -18,9 +18,12 @@ from codellm_dag.launch import (
     StageFailedError,
     materialize,
 )
+from codellm_dag.recipes import InvalidRecipeError
 from codellm_dag.recipes.runtime import Runtime
+from codellm_dag.stages.registry import Stage
 from codellm_dag.store import Store, StoreError
 from codellm_dag.store.paths import attempt_prefix
+from tests.support.choosing import ChoosingRecipe
 from tests.support.tiny_recipes import TinyRecipe
 from tests.support.tiny_stages import COUNT, JOIN, TROUBLE, WORDS
 
@@ -40,6 +43,24 @@ def leftovers(store: Store) -> list[str]:
         for path in (store.work_root / name).rglob("*")
         if path.is_file()
     ]
+
+
+def test_a_recipe_that_does_not_fit_the_runtime_is_refused_before_launch(store: Store, launcher) -> None:
+    words = materialize(store, WORDS, TinyRecipe(), {}, launcher=launcher).artifact
+    stage = Stage("join", "corpus", JOIN.module, "tests.support.choosing:ChoosingRecipe", dict(JOIN.slots))
+    events: list[StageEvent] = []
+    with pytest.raises(InvalidRecipeError, match=r"ChoosingRecipe\.depth = 2: needs as many threads"):
+        materialize(
+            store,
+            stage,
+            ChoosingRecipe(depth=2),
+            {"words": words},
+            launcher=launcher,
+            runtime=Runtime(threads=1),
+            on_event=events.append,
+        )
+    assert events == []
+    assert [row.stage for row in store.ledger.rows()] == [WORDS.name]
 
 
 def test_everything_reported_reaches_the_manifest(store: Store, launcher) -> None:

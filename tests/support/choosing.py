@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from codellm_dag.recipes.base import Recipe
+from codellm_dag.recipes.base import InvalidRecipeError, Recipe
+from codellm_dag.recipes.runtime import Runtime
 
 
 class ChoosingRecipe(Recipe):
     """Its stage reaches this module because of its value."""
 
     depth: int = 1
+
+    def check_runtime(self, runtime: Runtime) -> None:
+        if runtime.threads < self.depth:
+            raise InvalidRecipeError(f"ChoosingRecipe.depth = {self.depth}: needs as many threads")
 
     def chosen_modules(self) -> tuple[str, ...]:
         return (__name__,)

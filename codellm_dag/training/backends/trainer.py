@@ -26,9 +26,10 @@ def refusals(recipe: TrainingRecipe) -> list[str]:
 
 def render(job: TrainingJob) -> Rendered:
     """Values of `TrainingArguments`, but for those that only say where and to whom a run reports."""
+    from codellm_dag.training.compute import compute_arguments
     from codellm_dag.training.trainer import trainer_arguments
 
-    values = trainer_arguments(job.plan, job.resume, job.processes)
+    values = trainer_arguments(job.plan, job.resume, job.processes) | compute_arguments(job.plan.compute)
     values = {name: value for name, value in values.items() if name not in _OF_THE_PLACE}
     return Rendered({ARGUMENTS: json.dumps(values, indent=1, sort_keys=True) + "\n"})
 

@@ -116,7 +116,7 @@ class _Silent:
 
     def progress(self, *_: object, **__: object) -> None: ...
 
-    log = metric = point = table = progress
+    log = metric = point = table = work = progress
 
 
 def measure(case: Case) -> int:
@@ -138,8 +138,9 @@ def _status(name: str) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name + ":"))
 
 
-def predict(case: Case) -> int:
-    """Bytes of live tensors that the library predicts."""
+def predict(case: Case) -> tuple[int, int]:
+    """Bytes of live tensors that the library predicts, and of resident memory."""
+    from codellm_dag.scaling.allocator import resident_bytes
     from codellm_dag.scaling.memory import Work, data_parallel_memory
     from codellm_dag.training.architecture import Architecture
 
@@ -161,7 +162,8 @@ def predict(case: Case) -> int:
         case.learnt,
         case.optimizer,  # type: ignore[arg-type]
     )
-    return data_parallel_memory("ddp", work, 1).total
+    memory = data_parallel_memory("ddp", work, 1)
+    return memory.total, resident_bytes(memory, work)
 
 
 def measured_apart(case: Case, threshold: int | None = None) -> int:
@@ -182,13 +184,10 @@ def measured_apart(case: Case, threshold: int | None = None) -> int:
 
 def main() -> None:
     """All cases, as a table and as bench/memory.json."""
-    from codellm_dag.scaling.memory import CPU_ALLOCATOR
-
     rows = []
     for case in CASES:
-        tensors = predict(case)
+        tensors, predicted = predict(case)
         found, exact = measured_apart(case), measured_apart(case, RETURNS_AT_ONCE)
-        predicted = round(tensors * CPU_ALLOCATOR)
         rows.append(
             {
                 **asdict(case),

@@ -48,6 +48,7 @@ def question_of(stage: str, choice: Choice, sizes: Sizes) -> Question:
         )
     recipe = choice.recipe_of(stage)
     assert isinstance(recipe, PretrainingRecipe | SftRecipe)
+    _check(stage, recipe, sizes)
     length = sizes.sequence_length or _sequence_length(recipe, choice)
     rows = recipe.batch.global_rows
     replicas = sizes.devices // ((sizes.tensor_parallel or 1) * (sizes.pipeline_parallel or 1))
@@ -58,8 +59,10 @@ def question_of(stage: str, choice: Choice, sizes: Sizes) -> Question:
         micro_rows=micro,
         accumulation=rows // (micro * max(1, replicas)),
         optimizer=recipe.optimizer.name,
-        precision=sizes.precision or getattr(recipe, "precision", "fp32"),
-        checkpointing=_checkpointing(recipe) if sizes.checkpointing is None else sizes.checkpointing,
+        precision=sizes.precision or recipe.compute.precision,
+        checkpointing=recipe.compute.gradient_checkpointing
+        if sizes.checkpointing is None
+        else sizes.checkpointing,
     )
     return Question(
         work=work,
@@ -75,8 +78,18 @@ def question_of(stage: str, choice: Choice, sizes: Sizes) -> Question:
     )
 
 
-def _checkpointing(recipe: PretrainingRecipe | SftRecipe) -> bool:
-    return bool(getattr(recipe, "gradient_checkpointing", False))
+def _check(stage: str, recipe: PretrainingRecipe | SftRecipe, sizes: Sizes) -> None:
+    """Refuse what the formulas do not know, in place of numbers that would be wrong."""
+    if not isinstance(recipe, SftRecipe):
+        return
+    if recipe.lora.rank:
+        raise InvalidRecipeError(
+            f"{stage}.lora.rank = {recipe.lora.rank}: adapters are not planned; allowed: 0, all weights"
+        )
+    if recipe.base == "base_checkpoint" and not sizes.model:
+        raise InvalidRecipeError(
+            f"{stage}.base = {recipe.base!r}: an outside model's sizes are not in the recipe; give --model"
+        )
 
 
 def _tokens(recipe: PretrainingRecipe | SftRecipe, given: int) -> int:

@@ -193,4 +193,6 @@ class GrowthRecipe(Recipe):
     def _measured(self) -> Self:
         if self.evaluate_every > self.tokens:
             raise ValueError(f"evaluate_every={self.evaluate_every} must be at most tokens={self.tokens}")
+        if self.model.experts:
+            raise ValueError(f"model.experts={self.model.experts} must be 0: only dense models are grown")
         return self

@@ -25,15 +25,21 @@ LOSS_ROWS = 3
 """Rows of the vocabulary that a target takes at the height of the loss."""
 
 
-def layer_bytes(model: Architecture, rows: int, length: int, width: int = FLOAT) -> int:
+def layer_bytes(
+    model: Architecture, rows: int, length: int, width: int = FLOAT, autocast: bool = False
+) -> int:
     """What one block keeps of `rows` rows of `length` tokens, with values of `width` bytes.
 
-    Below float32 the norms still compute in it: their input is kept in float32, the rest in `width`.
+    Below float32 the norms still compute in it: their input is kept in float32, the rest in `width`. With
+    `autocast` the weights and the residual stream are float32: both forms of a norm's input are kept so, and
+    each of the five matrices that read a norm keeps a cast of its own.
     Each token of a mixture of experts passes ``experts_per_token`` of them.
     """
     experts = model.experts_per_token if model.experts else 1
     # A norm keeps its input in float32; a copy where the block's own values are narrower.
     norms = 2 * model.hidden * (FLOAT + 2 * width)
+    if autocast:
+        norms = model.hidden * (4 * FLOAT + 5 * width)
     repeated = model.kv_width if model.kv_heads == 1 else model.attention_width  # one head is only viewed
     attention = 2 * (model.attention_width + repeated) * width + length * width
     swiglu = 4 * model.intermediate * experts * width
@@ -57,12 +63,14 @@ def blocks_bytes(
     layers: int,
     checkpointing: bool = False,
     width: int = FLOAT,
+    autocast: bool = False,
 ) -> int:
     """What `layers` blocks keep together when the backward pass begins, and the batch's mask (1 byte)."""
     mask = rows * length * length
-    one = layer_bytes(model, rows, length, width)
+    one = layer_bytes(model, rows, length, width, autocast)
     if checkpointing:
-        return mask + layers * rows * length * model.hidden * width + one
+        kept = FLOAT if autocast else width
+        return mask + layers * rows * length * model.hidden * kept + one
     return mask + layers * one
 
 

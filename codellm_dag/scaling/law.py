@@ -26,6 +26,9 @@ _GRID = {
     "beta": (0.0, 0.5, 1.0, 1.5, 2.0),
 }
 """Starts (the same appendix)."""
+LARGEST_EXPONENT = 2.0
+"""The largest start of that grid. Beyond it, and below 0, the objective rises steeply: a few points of a
+small ladder can be fitted with any exponent, which then means nothing and overflows."""
 _BEST_STARTS = 24
 """Starts, of 4500, whose first objective is least; the others are not followed."""
 _BOOTSTRAP_STARTS = 4
@@ -138,7 +141,10 @@ def _objective(data: tuple[np.ndarray, np.ndarray, np.ndarray], weights: np.ndar
         slope = np.clip(residual, -HUBER_DELTA, HUBER_DELTA) * weights
         of_a, of_b, of_e = slope * shares / total
         gradient = [of_a, of_b, of_e, -of_a * log_n, -of_b * log_d]
-        return (huber * weights).sum(1), np.stack([part.sum(1) for part in gradient], axis=1)
+        outside = theta[:, 3:] - np.clip(theta[:, 3:], 0.0, LARGEST_EXPONENT)
+        slopes = np.stack([part.sum(1) for part in gradient], axis=1)
+        slopes[:, 3:] += 2 * outside
+        return (huber * weights).sum(1) + (outside**2).sum(1), slopes
 
     return at
 

@@ -25,11 +25,6 @@ from codellm_dag.training.architecture import Architecture
 STRATEGIES = ("ddp", "zero1", "zero2", "zero3", "zero1_offload", "zero2_offload", "zero3_offload", "fsdp")
 """Data-parallel strategies; ``tp×pp×dp`` is `parallel_memory`."""
 
-CPU_ALLOCATOR = 1.23
-"""Resident memory per byte of live tensors where glibc allocates: freed blocks below 32 MiB leave gaps in the
-heap. The middle of 1.10 to 1.39, which ``bench/memory.py`` measured; 1.02 with MALLOC_MMAP_THRESHOLD_=500000.
-"""
-
 
 @dataclass(frozen=True)
 class Precision:
@@ -39,6 +34,7 @@ class Precision:
     gradient: int
     master: int
     activation: int
+    autocast: bool = False
 
 
 PRECISIONS = {
@@ -46,6 +42,9 @@ PRECISIONS = {
     "bf16": Precision(2, 2, 4, 2),
     "fp16": Precision(2, 2, 4, 2),
 }
+AUTOCAST = Precision(4, 4, 0, 2, autocast=True)
+"""What the trainer does in 16 bits where nothing is sharded: weights and gradients are float32 and matrices
+are cast for each forward pass, which the strategy's buffers count."""
 """Mixed precision keeps a float32 copy of the weights in the optimizer (Micikevicius et al. 2018); with
 AdamW's 8 bytes that is 16 bytes a parameter (Rajbhandari et al. 2020, section 3.1), as in float32."""
 
@@ -77,6 +76,14 @@ class Work:
         if self.optimizer == "muon":
             return master + muon_state_bytes(self.model)
         return master + 8 * self.model.parameters  # both moments in float32
+
+    def masters(self, precision: Precision) -> int:
+        """Bytes of the master weights in `state_bytes` that `precision` does without."""
+        return (PRECISIONS[self.precision].master - precision.master) * self.model.parameters
+
+    def precision_of(self, strategy: str) -> Precision:
+        """How `strategy` holds numbers."""
+        return AUTOCAST if strategy == "ddp" and self.precision != "fp32" else PRECISIONS[self.precision]
 
 
 @dataclass(frozen=True)
@@ -110,14 +117,16 @@ def data_parallel_memory(strategy: str, work: Work, devices: int, shard_group: i
         raise InvalidRecipeError(f"hybrid_sharding = {shards}: must divide the number of devices, {devices}")
     base, _, offload = strategy.partition("_")
     stage = {"ddp": 0, "fsdp": 3}.get(base, 0) if base in ("ddp", "fsdp") else int(base[-1])
-    precision, parameters = PRECISIONS[work.precision], work.model.parameters
+    precision, parameters = work.precision_of(strategy), work.model.parameters
     weights, gradients = parameters * precision.weight, parameters * precision.gradient
     sharded = (
         ceil(weights / (shards if stage >= 3 else 1)),
         ceil(gradients / (shards if stage >= 2 else 1)),
-        ceil(work.state_bytes / (shards if stage >= 1 else 1)),
+        ceil((work.state_bytes - work.masters(precision)) / (shards if stage >= 1 else 1)),
     )
     extra = gradients if strategy == "ddp" and devices > 1 else 0  # the reducer's buckets are copies
+    if precision.autocast:
+        extra += work.model.matrix_parameters * precision.activation
     if stage >= 3 and shards > 1:  # a block at work and the next one, and one block's whole gradient
         largest = max(work.model.layer, work.model.embedding)
         extra = largest * (2 * precision.weight + precision.gradient)
@@ -180,14 +189,23 @@ def _height(
 ) -> Memory:
     """The largest of the four moments; weights and state are there in all of them."""
     weights, gradients, state = held
-    model, width = work.model, PRECISIONS[work.precision].activation
+    model, precision = work.model, work.precision_of(strategy)
+    width = precision.activation
     rows, length = work.micro_rows, work.length
-    one = blocks_bytes(model, rows, length, layers=layers, checkpointing=work.checkpointing, width=width)
+    one = blocks_bytes(
+        model,
+        rows,
+        length,
+        layers=layers,
+        checkpointing=work.checkpointing,
+        width=width,
+        autocast=precision.autocast,
+    )
     blocks = ceil(in_flight * one / tensor)
     passing = ceil(layer_gradient_bytes(model, rows, length, width) / tensor)
-    matrix = ceil(model.embedding / tensor) * PRECISIONS[work.precision].gradient
+    matrix = ceil(model.embedding / tensor) * precision.gradient
     before = gradients if work.accumulation > 1 else 0
-    last = ceil(layer_bytes(model, rows, length, width) / tensor)
+    last = ceil(layer_bytes(model, rows, length, width, precision.autocast) / tensor)
     loss = ceil(loss_bytes(model, rows, length, work.targets, width) / tensor)
     # A tied matrix has a gradient from either end, and their sum.
     ends = 2 * matrix if model.tied else matrix if before else 0

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from codellm_dag.recipes.base import InvalidRecipeError
+from codellm_dag.scaling.allocator import resident_bytes
 from codellm_dag.scaling.devices import USABLE, Device
 from codellm_dag.scaling.memory import (
-    CPU_ALLOCATOR,
     PRECISIONS,
     STRATEGIES,
     Memory,
@@ -100,7 +100,7 @@ def plan_run(question: Question) -> RunPlan:
         cost=cost,
         weights_bytes=weights,
         resume_bytes=weights + work.state_bytes,
-        strategies=tuple(_fit(memory, question.device) for memory in found),
+        strategies=tuple(_fit(memory, question.work, question.device) for memory in found),
     )
 
 
@@ -118,8 +118,8 @@ def micro_rows_for(global_rows: int, devices: int, wanted: int) -> int:
     return max(rows for rows in range(1, min(own, max(1, wanted)) + 1) if own % rows == 0)
 
 
-def _fit(memory: Memory, device: Device) -> Fit:
-    resident = round(memory.total * CPU_ALLOCATOR) if device.name == "cpu" else memory.total
+def _fit(memory: Memory, work: Work, device: Device) -> Fit:
+    resident = resident_bytes(memory, work) if device.name == "cpu" else memory.total
     return Fit(memory, resident, resident - round(device.memory * USABLE))
 
 
@@ -141,7 +141,7 @@ def _parallel(question: Question) -> list[Memory]:
         except InvalidRecipeError:
             continue  # these degrees do not divide the model
         found.append(memory)
-        if _fit(memory, question.device).fits:
+        if _fit(memory, question.work, question.device).fits:
             return [memory]
     return found[-1:]
 

@@ -92,6 +92,14 @@ def test_a_config_file(plan, tmp_path):
         (["pretrained_checkpoint", "--device", "h9"], "--device 'h9': allowed: cpu, v100-32gb"),
         (["pretrained_checkpoint", "--devices", "3"], "--devices 3: must divide batch.global_rows = 16"),
         (["pretrained_checkpoint", "--model", "gpt-5"], "--model 'gpt-5':"),
+        (
+            ["sft_checkpoint", "--set", "sft_checkpoint.lora.rank=8"],
+            "sft_checkpoint.lora.rank = 8: adapters are not planned; allowed: 0",
+        ),
+        (
+            ["sft_checkpoint", "--set", "sft_checkpoint.base=base_checkpoint"],
+            "sft_checkpoint.base = 'base_checkpoint': an outside model's sizes are not in the recipe",
+        ),
         (["pretrained_checkpoint", "--precision", "fp8"], "precision = 'fp8': allowed: fp32, bf16, fp16"),
     ],
 )

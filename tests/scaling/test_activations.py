@@ -50,6 +50,17 @@ def test_a_block_in_bfloat16():
     assert found == pytest.approx(expected, rel=0.02)
 
 
+@pytest.mark.parametrize("kv_heads", [2, 4])
+def test_a_block_under_autocast(kv_heads):
+    found = []
+    for layers in (2, 3):
+        with torch.autocast("cpu", torch.bfloat16):
+            found.append(saved_bytes(shape(layers, kv_heads)))
+    model = of_shape(shape(1, kv_heads), VOCABULARY)
+    casts = 2 * (model.attention_matrices + model.expert)  # of the block's weights
+    assert layer_bytes(model, ROWS, LENGTH, width=2, autocast=True) + casts == found[1] - found[0]
+
+
 def test_with_checkpointing_a_block_keeps_its_input():
     found = saved_bytes(shape(6, 4), checkpointing=True) - saved_bytes(shape(2, 4), checkpointing=True)
     model = of_shape(shape(6, 4), VOCABULARY)

@@ -111,3 +111,13 @@ def test_bad_input():
         grow(model(), "fold", 2, 0)
     with pytest.raises(InvalidRecipeError, match="evaluate_every=5 must be at most tokens=4"):
         GrowthRecipe.parse({"tokens": 4, "evaluate_every": 5})
+    experts = {
+        "hidden_size": 16,
+        "layers": 1,
+        "heads": 1,
+        "kv_heads": 1,
+        "experts": 4,
+        "experts_per_token": 2,
+    }
+    with pytest.raises(InvalidRecipeError, match="experts=4 must be 0: only dense models are grown"):
+        GrowthRecipe.parse({"model": experts})

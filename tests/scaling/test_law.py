@@ -76,3 +76,12 @@ def test_published_order_of_languages():
     assert (published_rank("csharp"), published_rank("python")) == (1, 6)
     assert published_rank("java") == published_rank("rust")
     assert published_rank("cobol") is None
+
+
+def test_exponents_stay_where_they_mean_something():
+    # The largest model is far better than its size explains: only a huge exponent would fit that exactly.
+    steep = [Point(n, d, 3.0 if n < 3e5 else 1.0) for n in (1e5, 2e5, 3e5) for d in (1e5, 2e5, 4e5)]
+    for law in (fit_law(steep), *bootstrap_laws(steep, 20, seed=0)):
+        assert -0.1 < law.alpha < 2.1
+        assert -0.1 < law.beta < 2.1
+        assert np.isfinite(law.loss(1e9, 1e9))

@@ -87,7 +87,7 @@ def train_case(case: Case) -> None:
     from codellm_dag.recipes.training import Batch, ModelShape, Optimizer
     from codellm_dag.training.model import new_model
     from codellm_dag.training.plan import Plan
-    from codellm_dag.training.trainer import train
+    from codellm_dag.training.run import train
 
     shape = ModelShape(
         hidden_size=case.hidden,

@@ -11,9 +11,7 @@ and
 - `start`: CPU-seconds from the process' start to the end of the first step, of the same runs. - `packing`:
 examples packed into rows by our trainer against `Trainer` with one example a row, padded to the batch's
   longest; tokens of examples per CPU-second.
-- `growth`: median CPU time of the last tenth of steps over that of the first tenth (the first 50 left out).
-
-It does not measure GPUs, several processes, or other frameworks.
+- `growth`: CPU time of the last tenth of steps over that of the first tenth, as medians. Not covered: GPUs.
 """
 
 from __future__ import annotations
@@ -178,7 +176,7 @@ def ours(rows: Any, shape: dict[str, int], global_rows: int, steps: int, scratch
     from codellm_dag.recipes.training import Batch, ModelShape, Optimizer
     from codellm_dag.training.model import new_model
     from codellm_dag.training.plan import Plan
-    from codellm_dag.training.trainer import train
+    from codellm_dag.training.run import train
 
     torch.set_num_threads(1)
     model = new_model(ModelShape(**shape, maximum_positions=LONGEST), VOCABULARY, 0, 0)

@@ -14,6 +14,7 @@ from codellm_dag.recipes.base import InvalidRecipeError
 from codellm_dag.recipes.training_options import Divergence
 from codellm_dag.stages.protocol import Inputs
 from codellm_dag.training import trainer
+from codellm_dag.training.batches import OrderedRows
 from codellm_dag.training.divergence import Rollback, from_text, to_text, trouble, without_skipped
 from codellm_dag.training.plan import DivergedError
 from codellm_dag.training.rows import row_order
@@ -96,7 +97,7 @@ def test_the_rows_after_a_rollback_are_those_that_follow_the_skipped_ones(
     recipe = RECIPE.with_changes({"divergence.skip_steps": 5})
     report = run(recipe, inputs, tmp_path)
     assert report.metrics["rows_skipped"] == 5 * 4
-    total = len(trainer.OrderedRows(_rows(inputs), 17 * 4, 0).order)
+    total = len(OrderedRows(_rows(inputs), 17 * 4, 0).order)
     raw = [int(row) for row in row_order(len(_rows(inputs)), total, 0)]
     expected = raw[: 6 * 4] + raw[11 * 4 : 17 * 4]
     assert [row for step in range(1, 13) for row in read[step]] == expected

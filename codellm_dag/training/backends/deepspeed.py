@@ -91,7 +91,7 @@ def validate(rendered: Rendered) -> None:
 
 def train(job: TrainingJob, rendered: Rendered, report: Report) -> Finished:
     """Train in this process, one of ``job.processes``."""
-    from codellm_dag.training.trainer import train as train_packed
+    from codellm_dag.training.run import train as train_packed
     from codellm_dag.training.zero import ZeroTrainer
 
     settings = json.loads(rendered.files[CONFIG])

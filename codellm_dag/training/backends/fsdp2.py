@@ -61,7 +61,7 @@ def train(job: TrainingJob, rendered: Rendered, report: Report) -> Finished:
     """Train in this process, one of ``job.processes``."""
     from codellm_dag.training.fsdp2 import Fsdp2Trainer
     from codellm_dag.training.processes import Processes
-    from codellm_dag.training.trainer import train as train_packed
+    from codellm_dag.training.run import train as train_packed
 
     class Sharded(Fsdp2Trainer):
         sharding_group = json.loads(rendered.files[CONFIG])["device_mesh"]["shard"]

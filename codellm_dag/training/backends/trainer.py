@@ -27,7 +27,7 @@ def refusals(recipe: TrainingRecipe) -> list[str]:
 def render(job: TrainingJob) -> Rendered:
     """Values of `TrainingArguments`, but for those that only say where and to whom a run reports."""
     from codellm_dag.training.compute import compute_arguments
-    from codellm_dag.training.trainer import trainer_arguments
+    from codellm_dag.training.run import trainer_arguments
 
     values = trainer_arguments(job.plan, job.resume, job.processes) | compute_arguments(job.plan.compute)
     values = {name: value for name, value in values.items() if name not in _OF_THE_PLACE}
@@ -46,7 +46,7 @@ def validate(rendered: Rendered) -> None:
 
 def train(job: TrainingJob, rendered: Rendered, report: Report) -> Finished:
     """Train in this process, one of ``job.processes``."""
-    from codellm_dag.training.trainer import train as train_packed
+    from codellm_dag.training.run import train as train_packed
 
     values = json.loads(rendered.files[ARGUMENTS])
     return Finished(*train_packed(job.build(), job.rows, job.plan, report, **values))

@@ -62,8 +62,9 @@ def _requests(
         raise InvalidRequestError("a run takes one partition or all of them, not a range; launch a backfill")
     chosen = [store_key(context.partition_key)] if context.has_partition_key else None
     if plan.partitions is TRIALS:
-        return {trial: _of_trial(plan, given, recipe, trial) for trial in chosen or [BASE_TRIAL]}
-    returned: Any = plan.body(**given)
+        trials = chosen or [BASE_TRIAL]
+        return {trial: dict(_asked(plan, given, plan.prepare(recipe, trial))) for trial in trials}
+    returned = _asked(plan, given, recipe)
     if plan.partitions is None:
         return {"": returned}
     missing = [key for key in chosen or () if key not in returned]
@@ -75,10 +76,9 @@ def _requests(
     return {key: returned[key] for key in (returned if chosen is None else chosen)}
 
 
-def _of_trial(plan: Plan, given: Mapping[str, Any], recipe: Recipe, trial: str) -> Inputs:
-    own = {"recipe": plan.prepare(recipe, trial)} if plan.takes_recipe else {}
-    returned: Any = plan.body(**given, **own)
-    return dict(returned)
+def _asked(plan: Plan, given: Mapping[str, Any], recipe: Recipe) -> Any:
+    """What the asset's function says the stage is given."""
+    return plan.body(**given, **({"recipe": recipe} if plan.takes_recipe else {}))
 
 
 def _recipes(

@@ -2,9 +2,9 @@
 
 The decorated function says only what the stage is given: its parameters are upstream assets, and it returns
 the stage's inputs by slot (`Inputs`), or those of every partition (`Requests`). For an asset partitioned by
-trial it returns one `Inputs`, those of the trial, whose recipe it may take as the parameter ``recipe``.
-Name, artifact kind, recipe and code version come from the registry, the description from the docstring. What
-happens then is `materialize.py`.
+trial it returns one `Inputs`, those of the trial. It may take the recipe, too, as the parameter ``recipe``: a
+trial's own, else the run's. Name, artifact kind, recipe and code version come from the registry, the
+description from the docstring. What happens then is `materialize.py`.
 """
 
 import inspect

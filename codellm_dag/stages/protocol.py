@@ -115,7 +115,10 @@ class Report(Protocol):
         ...
 
     def point(self, step: int, **values: float) -> None:
-        """A point of one or more time series (loss, reward, …) for plots."""
+        """A point of one or more time series (loss, reward, …) for plots.
+
+        A stage that resumes tells the points before anew: the last second's may have died with a killed pod.
+        """
         ...
 
     def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:

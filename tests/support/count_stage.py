@@ -11,6 +11,8 @@ def run(recipe, inputs, out, report):
     state = report.resume_dir / "done.txt"
     done = int(state.read_text()) if state.exists() else 0
     report.log(f"begins at {done}")
+    for number in range(done):
+        report.point(number, square=number * number)
     for number in range(done, recipe.count):
         time.sleep(recipe.seconds)
         report.point(number, square=number * number)

@@ -6,12 +6,13 @@ process (a busy machine moves them less than wall-clock). On real text: modules 
 library. `--json` prints one object for a report.
 
 - `stage`: the whole stage `pretrained_checkpoint` against `Trainer` with transformers' own model, loss, AdamW
-and
-  collator on the same rows, steps and batch; from the second step's end to the last step's.
-- `start`: CPU-seconds from the process' start to the end of the first step, of the same runs. - `packing`:
-examples packed into rows by our trainer against `Trainer` with one example a row, padded to the batch's
-  longest; tokens of examples per CPU-second.
-- `growth`: CPU time of the last tenth of steps over that of the first tenth, as medians. Not covered: GPUs.
+  and collator on the same rows, steps and batch; from the second step's end to the last step's.
+- `start`: CPU-seconds from the process' start to the end of the first step, of the same runs.
+- `packing`: examples packed into rows by our trainer against `Trainer` with one example a row, padded to the
+  batch's longest; tokens of examples per CPU-second.
+- `growth`: CPU time of the last tenth of steps over that of the first tenth, as medians.
+
+Not covered: GPUs.
 """
 
 from __future__ import annotations
@@ -140,8 +141,9 @@ def bare_trainer(examples: Any, steps: int, scratch: Path, positions: int) -> li
 
     class Ends(TrainerCallback):
         def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            del args, state, control, kwargs
-            ends.append(time.process_time())
+            del args, control, kwargs
+            if "loss" in state.log_history[-1]:  # the last entry sums the run up and is no step
+                ends.append(time.process_time())
 
     def collate(batch: list[Any]) -> dict[str, torch.Tensor]:
         longest = max(len(ids) for ids in batch)
@@ -223,9 +225,15 @@ def one_run(name: str, folder: Path, steps: int) -> dict[str, float]:
 
 
 def measured(name: str, folder: Path, steps: int) -> dict[str, float]:
-    """`one_run` in another process."""
+    """`one_run` in another process; ours with the variables that a launcher gives to stages."""
+    from codellm_dag.launch.local import stage_environment
+    from codellm_dag.recipes import Runtime
+
     command = [sys.executable, __file__, "--run", name, "--folder", str(folder), "--steps", str(steps)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    if name not in ("bare", "unpacked"):
+        environment = stage_environment(Runtime(threads=1, workers=1), {})
+    environment["PYTHONPATH"] = str(ROOT)
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     return json.loads(done.stdout.splitlines()[-1])
 

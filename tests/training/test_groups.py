@@ -69,7 +69,7 @@ def test_losses_are_the_same_on_one_two_and_four_processes(shared, tmp_path: Pat
 @pytest.mark.slow
 def test_a_group_that_is_evicted_resumes_to_the_bit(shared, tmp_path: Path) -> None:
     store, slots = shared
-    recipe = TINY.with_changes({"tokens": 100 * 4 * 64})
+    recipe = TINY.with_changes({"tokens": 200 * 4 * 64})
     whole = pod_request(store, STAGE, recipe, slots, attempt="whole", resume=None)
     assert pod(whole, tmp_path / "whole", launcher=torchrun(2)).wait(100) == 0, told(
         whole, tmp_path / "whole"
@@ -89,7 +89,7 @@ def test_a_group_that_is_evicted_resumes_to_the_bit(shared, tmp_path: Path) -> N
     second = pod(request, tmp_path / "second", launcher=torchrun(2))
     assert second.wait(100) == 0, told(request, tmp_path / "second")
     assert f"resuming from {saved}" in logs(request)
-    assert len(points_of(whole)) == 100
+    assert len(points_of(whole)) == 200
     assert points_of(request) == points_of(whole)
     digests = [outputs_of(run)["model.safetensors"] for run in (whole, request)]
     assert digests[0] == digests[1]

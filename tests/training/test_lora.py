@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,10 @@ from tests.training.test_sft_checkpoint import run
 
 LORA = Lora(rank=4, alpha=8.0)
 RECIPE = FULL.with_changes({"lora": LORA.model_dump(), "optimizer.name": "adamw", "epochs": 6})
-needs_peft = pytest.mark.skipif(not importlib.util.find_spec("peft"), reason="PEFT is not installed")
 
 
-@pytest.mark.skipif(bool(importlib.util.find_spec("peft")), reason="PEFT is installed")
-def test_without_peft_it_is_refused() -> None:
+def test_without_peft_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(InvalidRecipeError, match=r"lora.rank = 4: needs the package 'peft'"):
         with_adapters(tiny_llama(), LORA, 0)
 
@@ -34,7 +33,6 @@ def test_peft_is_part_of_the_fingerprint_of_adapters_alone() -> None:
     assert "peft" in SftRecipe.parse({"lora": {"rank": 8}}).chosen_packages()
 
 
-@needs_peft
 def test_new_adapters_change_nothing_and_alone_are_trained() -> None:
     import torch
 
@@ -53,7 +51,6 @@ def test_new_adapters_change_nothing_and_alone_are_trained() -> None:
     assert all(torch.equal(value, again[name]) for name, value in model.state_dict().items())
 
 
-@needs_peft
 def test_the_checkpoint_is_the_merged_model(slots: dict[str, Any], tmp_path: Path) -> None:
     import torch
     from peft import PeftModel  # pyright: ignore[reportMissingImports]
@@ -75,7 +72,6 @@ def test_the_checkpoint_is_the_merged_model(slots: dict[str, Any], tmp_path: Pat
     assert all((tmp_path / "two/out" / name).read_bytes() == (out / name).read_bytes() for name in names)
 
 
-@needs_peft
 def test_adapters_resume_exactly(slots: dict[str, Any], tmp_path: Path) -> None:
     expected = run(RECIPE, slots, tmp_path / "whole")
     out = tmp_path / "stopped/out"

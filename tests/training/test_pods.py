@@ -28,7 +28,7 @@ from tests.support.pods import (
 from tests.training.conftest import TINY
 
 STAGE = STAGES["pretrained_checkpoint"]
-STEPS = 200
+STEPS = 800
 
 
 def lengthened(steps: int) -> PretrainingRecipe:

@@ -34,7 +34,6 @@ def test_a_tracker_that_is_not_there_is_refused_before_training(
         Runtime(report_to=("nosuch",))  # pyright: ignore[reportArgumentType]
 
 
-@pytest.mark.skipif(not importlib.util.find_spec("tensorboard"), reason="TensorBoard is not installed")
 def test_tensorboard_gets_every_step(inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TENSORBOARD_LOGGING_DIR", raising=False)
     (tmp_path / "without").mkdir()

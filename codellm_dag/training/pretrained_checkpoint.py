@@ -7,7 +7,6 @@ weights (`warm_start.py`).
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +16,8 @@ from codellm_dag.recipes.training import PretrainingRecipe
 from codellm_dag.stages.protocol import Inputs, Report
 from codellm_dag.tokens import tokenizer as tokenizers
 from codellm_dag.tokens.special import END_OF_TEXT
-from codellm_dag.training.backends.protocol import TrainingJob
-from codellm_dag.training.backends.protocol import run as run_backend
-from codellm_dag.training.batches import micro_rows
+from codellm_dag.training.checkpoint_stage import train_checkpoint
 from codellm_dag.training.model import new_model
-from codellm_dag.training.output import run_identity, save_checkpoint
-from codellm_dag.training.plan import Plan
-from codellm_dag.training.processes import Processes
 from codellm_dag.training.rows import InvalidTrainingDataError, ShardRows
 from codellm_dag.training.warm_start import start_of, started_from
 
@@ -33,9 +27,8 @@ DISTRIBUTED = True
 def run(recipe: PretrainingRecipe, inputs: Inputs, out: Path, report: Report) -> None:
     """Train on inputs ``shards/<language>`` and write the checkpoint folder.
 
-    Metrics: parameters, tokens, steps, epochs, loss_first, loss_last (mean of the last tenth of steps).
-    Raises InvalidTrainingDataError where shards, tokenizer and recipe do not fit each other, DivergedError
-    when the loss is not finite.
+    Metrics: epochs, and those of `train_checkpoint`. Raises InvalidTrainingDataError where shards, tokenizer
+    and recipe do not fit each other, DivergedError when the loss is not finite.
     """
     torch.set_num_threads(report.runtime.threads)
     tokenizer = inputs["tokenizer"].path
@@ -65,41 +58,15 @@ def run(recipe: PretrainingRecipe, inputs: Inputs, out: Path, report: Report) ->
         fresh = new_model(recipe.model, rows.vocabulary_size, end_of_text, recipe.seed)
         return started_from(start, fresh, recipe.start) if start else fresh
 
-    processes = Processes.join()
-    micro = micro_rows(recipe.batch.global_rows, processes.size, report.runtime.micro_rows)
-    identity = run_identity(recipe, inputs, report.runtime.threads)
-    plan = Plan(
-        recipe.optimizer, recipe.batch, steps, recipe.seed, identity, micro, recipe.divergence, recipe.compute
-    )
-    with tempfile.TemporaryDirectory(prefix="training-") as work:
-        job = TrainingJob(
-            kind="pretraining",
-            recipe=recipe,
-            build=build,
-            tokenizer=tokenizer,
-            rows=rows,
-            messages=[],
-            plan=plan,
-            processes=processes.size,
-            work=Path(work),
-            resume=report.resume_dir,
-        )
-        finished = run_backend(job, out, report)
-    trained = finished.trained
-    facts = {
-        "stage": "pretrained_checkpoint",
-        "recipe": recipe.model_dump(mode="json"),
-        "steps": steps,
-        "tokens": trained.targets,
-    }
-    if finished.model is not None:
-        save_checkpoint(out, finished.model, tokenizer, chat=False, facts=facts)
-        report.metric(parameters=sum(parameter.numel() for parameter in finished.model.parameters()))
-    tail = trained.losses[-max(1, steps // 10) :]
-    report.metric(
-        tokens=trained.targets,
+    train_checkpoint(
+        "pretrained_checkpoint",
+        recipe,
+        inputs,
+        out,
+        report,
+        build=build,
+        tokenizer=tokenizer,
+        rows=rows,
         steps=steps,
-        epochs=steps * recipe.batch.global_rows / len(rows),
-        loss_first=trained.losses[0],
-        loss_last=sum(tail) / len(tail),
     )
+    report.metric(epochs=steps * recipe.batch.global_rows / len(rows))

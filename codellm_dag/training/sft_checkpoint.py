@@ -6,7 +6,6 @@ training.json says so, and generation ends at the end of a message.
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,9 @@ from codellm_dag.recipes.training import SftRecipe
 from codellm_dag.stages.protocol import Inputs, Report
 from codellm_dag.tokens import tokenizer as tokenizers
 from codellm_dag.tokens.special import END_OF_TEXT
-from codellm_dag.training.backends.protocol import TrainingJob
-from codellm_dag.training.backends.protocol import run as run_backend
-from codellm_dag.training.batches import micro_rows
 from codellm_dag.training.chat_examples import read_messages, tokenized
+from codellm_dag.training.checkpoint_stage import train_checkpoint
 from codellm_dag.training.lora import merged, with_adapters
-from codellm_dag.training.output import run_identity, save_checkpoint
-from codellm_dag.training.plan import Plan
-from codellm_dag.training.processes import Processes
 from codellm_dag.training.rows import (
     ExampleRows,
     InvalidTrainingDataError,
@@ -39,72 +33,42 @@ def run(recipe: SftRecipe, inputs: Inputs, out: Path, report: Report) -> None:
     """Fine-tune input ``checkpoint`` on input ``data`` and write the checkpoint folder.
 
     With ``replay`` rows of the inputs ``shards/*`` are read too. Metrics: examples, examples_too_long, rows,
-    padding_share, steps, epochs, rows_replayed, tokens (with a loss),
-    loss_first, loss_last (mean of the last tenth of steps). Raises InvalidTrainingDataError where data,
-    tokenizer and checkpoint do not fit each other, DivergedError when the loss is not finite.
+    padding_share, epochs, rows_replayed, and those of `train_checkpoint`. Raises InvalidTrainingDataError
+    where data, tokenizer and checkpoint do not fit each other, DivergedError when the loss is not finite.
     """
     from transformers import AutoConfig
 
     torch.set_num_threads(report.runtime.threads)
-    tokenizer = inputs["checkpoint"].path
-    vocabulary = tokenizers.load(tokenizer)
-    messages = read_messages(inputs["data"].path, recipe.maximum_examples)
-    examples = list(tokenized(messages, tokenizer))
-    rows = ExampleRows(examples, recipe.sequence_length, tokenizers.token_id(vocabulary, END_OF_TEXT))
     checkpoint = inputs["checkpoint"].path
+    vocabulary = tokenizers.load(checkpoint)
+    messages = read_messages(inputs["data"].path, recipe.maximum_examples)
+    examples = list(tokenized(messages, checkpoint))
+    rows = ExampleRows(examples, recipe.sequence_length, tokenizers.token_id(vocabulary, END_OF_TEXT))
     entries = vocabulary.get_vocab_size()
     _check(AutoConfig.from_pretrained(checkpoint, local_files_only=True), entries, recipe.sequence_length)
     own = recipe.epochs * len(rows)
     steps = max(1, round(own / (1.0 - recipe.replay) / recipe.batch.global_rows))
     read = _with_replay(recipe, inputs, rows, steps * recipe.batch.global_rows, entries)
-    processes = Processes.join()
-    micro = micro_rows(recipe.batch.global_rows, processes.size, report.runtime.micro_rows)
-    identity = run_identity(recipe, inputs, report.runtime.threads)
-    with tempfile.TemporaryDirectory(prefix="training-") as work:
-        job = TrainingJob(
-            kind="sft",
-            recipe=recipe,
-            build=lambda: _model(checkpoint, recipe),
-            tokenizer=tokenizer,
-            rows=read,
-            messages=messages,
-            plan=Plan(
-                recipe.optimizer,
-                recipe.batch,
-                steps,
-                recipe.seed,
-                identity,
-                micro,
-                recipe.divergence,
-                recipe.compute,
-            ),
-            processes=processes.size,
-            work=Path(work),
-            resume=report.resume_dir,
-        )
-        finished = run_backend(job, out, report)
-    trained = finished.trained
-    facts = {
-        "stage": "sft_checkpoint",
-        "recipe": recipe.model_dump(mode="json"),
-        "steps": steps,
-        "tokens": trained.targets,
-    }
-    if finished.model is not None:
-        model = merged(finished.model, out) if recipe.lora.rank else finished.model
-        save_checkpoint(out, model, tokenizer, chat=True, facts=facts)
-    tail = trained.losses[-max(1, steps // 10) :]
+    train_checkpoint(
+        "sft_checkpoint",
+        recipe,
+        inputs,
+        out,
+        report,
+        build=lambda: _model(checkpoint, recipe),
+        tokenizer=checkpoint,
+        rows=read,
+        steps=steps,
+        messages=messages,
+        finish=lambda model: merged(model, out) if recipe.lora.rank else model,
+    )
     report.metric(
         examples=len(rows.examples),
         examples_too_long=rows.too_long,
         rows=len(rows),
         padding_share=rows.padding_share,
-        steps=steps,
         rows_replayed=read.replayed if isinstance(read, ReplayRows) else 0,
         epochs=steps * recipe.batch.global_rows * (1.0 - recipe.replay) / len(rows),
-        tokens=trained.targets,
-        loss_first=trained.losses[0],
-        loss_last=sum(tail) / len(tail),
     )
 
 

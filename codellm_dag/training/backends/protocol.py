@@ -53,7 +53,6 @@ class TrainingJob:
     ``work`` is a scratch folder of this process, ``resume`` survives attempts (see `Report.resume_dir`).
     """
 
-    kind: Literal["pretraining", "sft"]
     recipe: TrainingRecipe
     build: Callable[[], Any]
     tokenizer: Path
@@ -63,6 +62,11 @@ class TrainingJob:
     processes: int
     work: Path
     resume: Path
+
+    @property
+    def kind(self) -> Literal["pretraining", "sft"]:
+        """What the recipe trains for."""
+        return "sft" if isinstance(self.recipe, SftRecipe) else "pretraining"
 
     @property
     def backend(self) -> BackendRecipe:

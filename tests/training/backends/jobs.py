@@ -54,7 +54,6 @@ def job(
     length = recipe.sequence_length if isinstance(recipe, SftRecipe) else 128
     vocabulary = len(byte_tokenizer())
     return TrainingJob(
-        kind="sft" if isinstance(recipe, SftRecipe) else "pretraining",
         recipe=recipe,
         build=lambda: tiny_llama(vocabulary),
         tokenizer=tokenizer,

@@ -1,0 +1,67 @@
+"""What the stages `pretrained_checkpoint` and `sft_checkpoint` share: training by a backend, and its result.
+
+What is trained on, for how many steps, and from which model is each stage's own.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from codellm_dag.stages.protocol import Inputs, Report
+from codellm_dag.training.backends.protocol import TrainingJob, TrainingRecipe
+from codellm_dag.training.backends.protocol import run as run_backend
+from codellm_dag.training.batches import micro_rows
+from codellm_dag.training.output import run_identity, save_checkpoint
+from codellm_dag.training.plan import Plan
+from codellm_dag.training.processes import Processes
+from codellm_dag.training.rows import Rows
+
+
+def train_checkpoint(
+    stage: str,
+    recipe: TrainingRecipe,
+    inputs: Inputs,
+    out: Path,
+    report: Report,
+    *,
+    build: Callable[[], Any],
+    tokenizer: Path,
+    rows: Rows,
+    steps: int,
+    messages: Sequence[list[dict[str, str]]] = (),
+    finish: Callable[[Any], Any] = lambda model: model,
+) -> None:
+    """Train the model of `build` for `steps` steps, and write it to `out`; in SFT as a chat model.
+
+    `build`, `tokenizer`, `rows` and `messages` are those of `TrainingJob`; `finish` makes of the trained
+    model what is written. Metrics: parameters, tokens (with a loss), steps, loss_first, loss_last (mean of
+    the last tenth of steps), and those of the backend. Raises what the backend raises.
+    """
+    processes = Processes.join()
+    plan = Plan(
+        recipe.optimizer,
+        recipe.batch,
+        steps,
+        recipe.seed,
+        run_identity(recipe, inputs, report.runtime.threads),
+        micro_rows(recipe.batch.global_rows, processes.size, report.runtime.micro_rows),
+        recipe.divergence,
+        recipe.compute,
+    )
+    with tempfile.TemporaryDirectory(prefix="training-") as work:
+        job = TrainingJob(
+            recipe, build, tokenizer, rows, messages, plan, processes.size, Path(work), report.resume_dir
+        )
+        finished = run_backend(job, out, report)
+    trained = finished.trained
+    if finished.model is not None:
+        facts = {"recipe": recipe.model_dump(mode="json"), "steps": steps, "tokens": trained.targets}
+        model = finish(finished.model)
+        save_checkpoint(out, model, tokenizer, chat=job.kind == "sft", facts={"stage": stage, **facts})
+        report.metric(parameters=sum(parameter.numel() for parameter in model.parameters()))
+    tail = trained.losses[-max(1, steps // 10) :]
+    report.metric(tokens=trained.targets, steps=steps)
+    report.metric(loss_first=trained.losses[0], loss_last=sum(tail) / len(tail))

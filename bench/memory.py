@@ -23,8 +23,11 @@ import tempfile
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
+
+from codellm_dag.training.rows import TrainingRow
 
 STEPS = 3
 RETURNS_AT_ONCE = 500_000
@@ -45,7 +48,7 @@ class Case:
     length: int
     micro_rows: int
     accumulation: int = 1
-    optimizer: str = "adamw"
+    optimizer: Literal["adamw", "muon"] = "adamw"
     tied: bool = True
     learnt: float = 1.0
 
@@ -72,12 +75,10 @@ class RandomRows:
     def __len__(self) -> int:
         return 1000
 
-    def row(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def row(self, number: int) -> TrainingRow:
         draw = np.random.Generator(np.random.Philox(number))
         tokens = draw.integers(0, self.vocabulary, self.sequence_length)
         targets = np.where(np.arange(self.sequence_length) < self.learnt * self.sequence_length, tokens, -100)
-        from codellm_dag.training.rows import TrainingRow
-
         return TrainingRow(tokens, np.arange(self.sequence_length), targets)
 
 
@@ -104,7 +105,8 @@ def train_case(case: Case) -> None:
         plan = Plan(optimizer, batch, STEPS, 0, "bench", case.micro_rows)
         model = new_model(shape, case.vocabulary, 0, 0)
         rows = RandomRows(case.length, case.vocabulary, case.learnt)
-        train(model, rows, plan, _Silent(Path(folder), Runtime(threads=2)))  # type: ignore[arg-type]
+        report: Any = _Silent(Path(folder), Runtime(threads=2))
+        train(model, rows, plan, report)
 
 
 class _Silent:
@@ -160,7 +162,7 @@ def predict(case: Case) -> tuple[int, int]:
         case.micro_rows,
         case.accumulation,
         case.learnt,
-        case.optimizer,  # type: ignore[arg-type]
+        case.optimizer,
     )
     memory = data_parallel_memory("ddp", work, 1)
     return memory.total, resident_bytes(memory, work)

@@ -36,8 +36,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-SHAPE = {"hidden_size": 256, "layers": 4, "heads": 4, "kv_heads": 4, "intermediate_size": 688}
-TINY = {"hidden_size": 16, "layers": 1, "heads": 2, "kv_heads": 2, "intermediate_size": 32}
+SHAPE: dict[str, Any] = {"hidden_size": 256, "layers": 4, "heads": 4, "kv_heads": 4, "intermediate_size": 688}
+TINY: dict[str, Any] = {"hidden_size": 16, "layers": 1, "heads": 2, "kv_heads": 2, "intermediate_size": 32}
 VOCABULARY, ROW, BATCH, LONGEST = 2048, 256, 8, 512
 MODULES = (argparse, ast, inspect, textwrap, json, tempfile, subprocess, statistics, platform)
 
@@ -171,7 +171,7 @@ def bare_trainer(examples: Any, steps: int, scratch: Path, positions: int) -> li
     return ends
 
 
-def ours(rows: Any, shape: dict[str, int], global_rows: int, steps: int, scratch: Path) -> list[float]:
+def ours(rows: Any, shape: dict[str, Any], global_rows: int, steps: int, scratch: Path) -> list[float]:
     """The same of our trainer on `rows`."""
     import torch
 
@@ -240,7 +240,7 @@ def measured(name: str, folder: Path, steps: int) -> dict[str, float]:
 
 def main() -> None:
     """Run the comparisons and print them."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--growth-steps", type=int, default=10_000)

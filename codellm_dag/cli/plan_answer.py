@@ -10,8 +10,7 @@ from rich.table import Table
 
 from codellm_dag.cli import format as fmt
 from codellm_dag.cli.session import Session
-from codellm_dag.scaling.devices import USABLE
-from codellm_dag.scaling.run_plan import Fit, Question, RunPlan
+from codellm_dag.scaling.run_plan import USABLE, Fit, Question, RunPlan
 
 
 def answer_json(stage: str, asked: Question, answer: RunPlan) -> dict[str, Any]:
@@ -28,7 +27,7 @@ def answer_json(stage: str, asked: Question, answer: RunPlan) -> dict[str, Any]:
         "precision": work.precision,
         "optimizer": work.optimizer,
         "devices": asked.devices,
-        "device": asdict(asked.device),
+        "device": {name: getattr(asked.device, name) for name in ("name", "memory", "half", "single")},
         "mfu": asked.mfu,
         "tokens": asked.tokens or None,
         "steps": answer.steps,

@@ -10,11 +10,11 @@ from codellm_dag.cli.recipes import Choice
 from codellm_dag.recipes import InvalidRecipeError
 from codellm_dag.recipes.tokens import ShardsRecipe, TokenizerRecipe
 from codellm_dag.recipes.training import PretrainingRecipe, SftRecipe
-from codellm_dag.scaling.devices import device_named
 from codellm_dag.scaling.memory import Work
 from codellm_dag.scaling.published import PUBLISHED
 from codellm_dag.scaling.run_plan import Question, micro_rows_for
 from codellm_dag.training.architecture import Architecture, of_config, of_shape
+from codellm_dag.training.devices import device_named
 
 PLANNED = ("pretrained_checkpoint", "sft_checkpoint")
 """Stages whose sizes are known before they run."""

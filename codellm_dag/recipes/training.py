@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from codellm_dag.recipes.backends import Backend, uneven_groups
 from codellm_dag.recipes.base import InvalidRecipeError, Recipe
+from codellm_dag.recipes.global_batch import uneven
 from codellm_dag.recipes.runtime import Runtime
 from codellm_dag.recipes.training_options import Compute, Divergence, Lora, Start
 
@@ -127,17 +128,6 @@ class Batch(Recipe):
     )
 
 
-def uneven(global_rows: int, processes: int) -> str:
-    """Why a global batch cannot be shared out among `processes`, and which numbers can; empty if it can."""
-    if global_rows % processes == 0:
-        return ""
-    fitting = [number for number in range(1, min(global_rows, 1024) + 1) if global_rows % number == 0]
-    return (
-        f"batch.global_rows = {global_rows} cannot be shared out among {processes} processes; allowed: a "
-        f"multiple of {processes}, or {', '.join(map(str, fitting))} processes"
-    )
-
-
 class _TrainingRecipe(Recipe):
     """What pretraining and fine-tuning share."""
 
@@ -190,7 +180,6 @@ class PretrainingRecipe(_TrainingRecipe):
     model: ModelShape = Field(default_factory=ModelShape, description="Shape of the model.")
     start: Start = Field(default_factory=Start, description="Weights to start from.")
     optimizer: Optimizer = Field(default_factory=Optimizer, description="Update rule and schedule.")
-    batch: Batch = Field(default_factory=Batch, description="Global batch.")
     tokens: int = Field(
         default=1_000_000,
         ge=1,

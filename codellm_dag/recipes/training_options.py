@@ -1,4 +1,4 @@
-"""Parts of the training recipes beside shape, optimiser and batch: what a run does when its loss diverges."""
+"""Parts of training recipes beside shape, optimiser and batch: divergence, computing, adapters, the start."""
 
 from __future__ import annotations
 

@@ -46,8 +46,7 @@ class NestedReport:
         """Add the inner stage's work to that of the stages before it in this attempt."""
         earlier_tokens, earlier_flops = self._before
         self._worked.tokens = earlier_tokens + tokens
-        known = flops is not None and earlier_flops is not None
-        self._worked.flops = earlier_flops + flops if known else None  # type: ignore[operator]
+        self._worked.flops = None if flops is None or earlier_flops is None else earlier_flops + flops
         self.outer.work(self._worked.tokens, self._worked.flops)
 
     def metric(self, **values: float | int | str | bool) -> None:

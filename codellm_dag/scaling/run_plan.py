@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from codellm_dag.recipes.base import InvalidRecipeError
+from codellm_dag.recipes.global_batch import largest_micro_rows, processes_that_share
 from codellm_dag.scaling.allocator import resident_bytes
-from codellm_dag.scaling.devices import USABLE, Device
 from codellm_dag.scaling.memory import (
     PRECISIONS,
     STRATEGIES,
@@ -16,10 +16,16 @@ from codellm_dag.scaling.memory import (
     data_parallel_memory,
     parallel_memory,
 )
+from codellm_dag.training.devices import Device
 from codellm_dag.training.flops import training_flops_per_token
 
 DEFAULT_MFU = 0.4
 """Share of the peak that long runs reach: 38 to 43 % (Grattafiori et al. 2024, Llama 3, table 4)."""
+
+
+USABLE = 0.9
+"""Share of a device's memory that tensors may take; the rest is for the driver's context, NCCL's buffers and
+gaps between blocks. A convention, not a measurement."""
 
 
 @dataclass(frozen=True)
@@ -107,15 +113,15 @@ def plan_run(question: Question) -> RunPlan:
 def micro_rows_for(global_rows: int, devices: int, wanted: int) -> int:
     """The largest number of rows up to `wanted` in one forward pass that shares `global_rows` out evenly.
 
+    `wanted` 0 sets no bound.
     Raises InvalidRecipeError where `devices` do not divide the rows.
     """
     if global_rows % devices:
-        most = [str(n) for n in range(1, min(global_rows, 4096) + 1) if global_rows % n == 0]
         raise InvalidRecipeError(
-            f"--devices {devices}: must divide batch.global_rows = {global_rows}; allowed: {', '.join(most)}"
+            f"--devices {devices}: must divide batch.global_rows = {global_rows}; "
+            f"allowed: {processes_that_share(global_rows)}"
         )
-    own = global_rows // devices
-    return max(rows for rows in range(1, min(own, max(1, wanted)) + 1) if own % rows == 0)
+    return largest_micro_rows(global_rows // devices, wanted)
 
 
 def _fit(memory: Memory, work: Work, device: Device) -> Fit:

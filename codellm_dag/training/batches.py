@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from codellm_dag.recipes.training import uneven
+from codellm_dag.recipes.global_batch import largest_micro_rows, uneven
 from codellm_dag.training.divergence import Rollback, without_skipped
 from codellm_dag.training.plan import Plan
 from codellm_dag.training.processes import Processes
@@ -32,8 +32,7 @@ def micro_rows(global_rows: int, processes: int, most: int = 0) -> int:
     """
     if line := uneven(global_rows, processes):
         raise UnevenBatchError(line)
-    share = global_rows // processes
-    return next(rows for rows in range(min(share, most or share), 0, -1) if share % rows == 0)
+    return largest_micro_rows(global_rows // processes, most)
 
 
 def accumulation_steps(plan: Plan, processes: int) -> int:

@@ -9,7 +9,6 @@ import pytest
 
 from codellm_dag.stages.protocol import Inputs, Stopped
 from codellm_dag.training import pretrained_checkpoint, speed
-from codellm_dag.training.devices import peak_flops
 from codellm_dag.training.speed import Speed, flops_per_token
 from tests.modelkit.tiny import RecordingReport, tiny_llama
 from tests.training.conftest import TINY
@@ -53,14 +52,6 @@ def test_the_rate_is_that_of_the_last_half_minute(monkeypatch: pytest.MonkeyPatc
         rates.append(meter.step(1 if second <= 50 else 7, 100)["tokens_per_second"])
     assert (rates[0], rates[49], rates[-1]) == (1.0, 1.0, pytest.approx(7.0))
     assert meter.flops is None
-
-
-def test_peaks_by_the_names_that_devices_have() -> None:
-    assert peak_flops("NVIDIA H200", half=True) == 989.5e12
-    assert peak_flops("NVIDIA H100 80GB HBM3", half=True) == 989.5e12
-    assert peak_flops("NVIDIA H100 PCIe", half=True) == 756.5e12
-    assert peak_flops("NVIDIA A100-SXM4-40GB", half=False) == 19.5e12
-    assert peak_flops("AMD EPYC", half=True) is None
 
 
 def test_operations_of_a_model_and_of_one_that_is_not_known() -> None:

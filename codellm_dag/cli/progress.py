@@ -228,8 +228,8 @@ def _eta(event: StageEvent) -> str:
 
 
 def _count(value: float) -> str:
-    for unit in ("", "k", "M", "G"):
+    for unit in ("", "k", "M", "G", "T", "P"):
         if abs(value) < 999.5:
             return f"{value:.0f}{unit}" if value >= 99.5 or value == int(value) else f"{value:.1f}{unit}"
         value /= 1000
-    return f"{value:.1f}T"
+    return f"{value:.1f}E"

@@ -16,10 +16,15 @@ from typing import Any
 import torch
 
 from codellm_dag.recipes.scaling import CriticalBatchRecipe
+from codellm_dag.scaling.nested import NestedReport
 from codellm_dag.scaling.small_run import Data, SmallRun
+from codellm_dag.scaling.study import Study
 from codellm_dag.stages.protocol import Inputs, Report
+from codellm_dag.training.architecture import of_shape
 from codellm_dag.training.determinism import deterministic
+from codellm_dag.training.flops import training_flops_per_token
 from codellm_dag.training.model import new_model
+from codellm_dag.training.output import run_identity
 from codellm_dag.training.rows import InvalidTrainingDataError, ShardRows
 
 
@@ -40,16 +45,15 @@ def run(recipe: CriticalBatchRecipe, inputs: Inputs, out: Path, report: Report) 
     data = Data(rows, recipe.evaluation_rows, recipe.seed)
     model = new_model(recipe.model, rows.vocabulary_size, 0, recipe.seed)
     trunk = SmallRun(model, recipe.optimizer, data)
+    study = Study(report, run_identity(recipe, inputs, report.runtime.threads), _flops(recipe, rows))
     found: list[dict[str, Any]] = []
     with deterministic():
-        for number, tokens in enumerate(recipe.branch_at):
-            warmup = recipe.warmup_steps if trunk.place == 0 else 0
-            trunk.train(tokens // rows.sequence_length - trunk.place, recipe.base_rows, warmup=warmup)
-            branches = [_branch(trunk, recipe, multiple) for multiple in recipe.multiples]
+        for tokens in recipe.branch_at:
+            _train_trunk(trunk, study, recipe, tokens)
+            branches = [_branch(trunk, study, recipe, tokens, multiple) for multiple in recipe.multiples]
             answer = critical_batch(branches, recipe.tolerance)
             found.append({"tokens": trunk.tokens, **answer, "branches": branches})
             report.point(trunk.tokens, critical_batch_tokens=answer["critical_batch_tokens"])
-            report.progress(number + 1, len(recipe.branch_at), "branchings")
     text = json.dumps({"branchings": found}, indent=1, sort_keys=True) + "\n"
     (out / "report.json").write_text(text, encoding="utf-8")
     report.table(
@@ -76,19 +80,55 @@ def critical_batch(branches: list[dict[str, Any]], tolerance: float) -> dict[str
     return {"critical_batch_tokens": largest, "at_least": True, "at_most": False}
 
 
-def _branch(trunk: SmallRun, recipe: CriticalBatchRecipe, multiple: int) -> dict[str, Any]:
+def _flops(recipe: CriticalBatchRecipe, rows: ShardRows) -> dict[str, float]:
+    """Operations of every trial: at each branching the run up to it, and the branches from it."""
+    per_token = training_flops_per_token(of_shape(recipe.model, rows.vocabulary_size), rows.sequence_length)
+    flops, before = {}, 0
+    for tokens in recipe.branch_at:
+        flops[_trunk_name(tokens)] = float((tokens - before) * per_token)
+        for multiple in recipe.multiples:
+            flops[_branch_name(tokens, multiple)] = float(recipe.branch_tokens * per_token)
+        before = tokens
+    return flops
+
+
+def _trunk_name(tokens: int) -> str:
+    return f"run-to-{tokens}"
+
+
+def _branch_name(tokens: int, multiple: int) -> str:
+    return f"branch-at-{tokens}-batch-x{multiple}"
+
+
+def _train_trunk(trunk: SmallRun, study: Study, recipe: CriticalBatchRecipe, tokens: int) -> None:
+    """Train the run that is branched up to `tokens`."""
+
+    def train(trial: NestedReport) -> None:
+        warmup = recipe.warmup_steps if trunk.place == 0 else 0
+        trunk.train(tokens // trunk.data.length - trunk.place, recipe.base_rows, trial, warmup=warmup)
+
+    trunk.as_trial(study, _trunk_name(tokens), train)
+
+
+def _branch(
+    trunk: SmallRun, study: Study, recipe: CriticalBatchRecipe, tokens: int, multiple: int
+) -> dict[str, Any]:
     """One branch's record. All read the same rows: as many as make whole steps of the largest batch."""
     length = trunk.data.length
     step = recipe.multiples[-1] * recipe.base_rows
     rows = recipe.branch_tokens // length // step * step
-    branch = trunk.branch()
     rate = multiple**recipe.learning_rate_power
-    warmup = recipe.warmup_steps // multiple if trunk.place == 0 else 0
-    branch.train(rows, recipe.base_rows * multiple, rate, warmup)
-    return {
-        "batch_tokens": recipe.base_rows * multiple * length,
-        "steps": rows // (recipe.base_rows * multiple),
-        "tokens": rows * length,
-        "learning_rate": recipe.optimizer.learning_rate * rate,
-        "loss": branch.loss(),
-    }
+
+    def train(trial: NestedReport) -> dict[str, Any]:
+        branch = trunk.branch()
+        warmup = recipe.warmup_steps // multiple if trunk.place == 0 else 0
+        branch.train(rows, recipe.base_rows * multiple, trial, rate, warmup)
+        return {
+            "batch_tokens": recipe.base_rows * multiple * length,
+            "steps": rows // (recipe.base_rows * multiple),
+            "tokens": rows * length,
+            "learning_rate": recipe.optimizer.learning_rate * rate,
+            "loss": branch.loss(),
+        }
+
+    return study.trial(_branch_name(tokens, multiple), train)

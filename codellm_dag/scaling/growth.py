@@ -14,10 +14,13 @@ biases; RMSNorm's mean square does not change when every unit is repeated.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from codellm_dag.training.architecture import Architecture
 
 METHODS = ("stack", "widen")
 _LAYER = re.compile(r"^(model\.layers\.)(\d+)(\..*)$")
@@ -28,6 +31,14 @@ def grow(model: Any, method: str, factor: int, seed: int) -> Any:
     if method not in METHODS or factor < 2:
         raise ValueError(f"method = {method!r}, factor = {factor}: allowed: {', '.join(METHODS)}; at least 2")
     return stack(model, factor) if method == "stack" else widen(model, factor, seed)
+
+
+def grown_architecture(small: Architecture, method: str, factor: int) -> Architecture:
+    """The sizes of what `grow` makes of a model of sizes `small`."""
+    if method == "stack":
+        return replace(small, layers=small.layers * factor)
+    names = ("hidden", "intermediate", "heads", "kv_heads")
+    return replace(small, **{name: getattr(small, name) * factor for name in names})
 
 
 def stack(model: Any, factor: int) -> Any:

@@ -15,17 +15,20 @@ from typing import Any
 import torch
 
 from codellm_dag.recipes.scaling import GrowthRecipe
-from codellm_dag.scaling.growth import grow
+from codellm_dag.scaling.growth import grow, grown_architecture
+from codellm_dag.scaling.nested import NestedReport
 from codellm_dag.scaling.small_run import Data, SmallRun
+from codellm_dag.scaling.study import Study
 from codellm_dag.stages.protocol import Inputs, Report
-from codellm_dag.training.architecture import of_config
+from codellm_dag.training.architecture import Architecture, of_shape
 from codellm_dag.training.determinism import deterministic
 from codellm_dag.training.flops import training_flops_per_token
 from codellm_dag.training.model import new_model
+from codellm_dag.training.output import run_identity
 from codellm_dag.training.rows import ShardRows
 
-Curve = list[tuple[float, float]]
-"""(tokens, held-out loss), in order of tokens."""
+Curve = list[list[float]]
+"""[tokens, held-out loss], in order of tokens."""
 
 
 def run(recipe: GrowthRecipe, inputs: Inputs, out: Path, report: Report) -> None:
@@ -37,19 +40,22 @@ def run(recipe: GrowthRecipe, inputs: Inputs, out: Path, report: Report) -> None
     torch.set_num_threads(report.runtime.threads)
     rows = ShardRows([shard.path for shard in inputs.many("shards").values()])
     data = Data(rows, recipe.evaluation_rows, recipe.seed)
+    shape = of_shape(recipe.model, rows.vocabulary_size)
+    flops = _flops(recipe, shape, data.length)
+    study = Study(report, run_identity(recipe, inputs, report.runtime.threads), flops)
     compared = []
     with deterministic():
-        small = SmallRun(
-            new_model(recipe.model, rows.vocabulary_size, 0, recipe.seed), recipe.optimizer, data
+        model = new_model(recipe.model, rows.vocabulary_size, 0, recipe.seed)
+        small = SmallRun(model, recipe.optimizer, data)
+        small_curve = small.as_trial(
+            study, "small", lambda trial: _train(small, recipe, recipe.small_tokens, trial)
         )
-        small_curve = _train(small, recipe, recipe.small_tokens)
-        for number, method in enumerate(recipe.methods):
-            compared.append(_compare(recipe, method, small))
+        for method in recipe.methods:
+            compared.append(_compare(recipe, method, small, shape, study))
             for tokens, loss in compared[-1]["grown"]:
                 report.point(int(tokens), **{f"{method}: grown": loss})
             for tokens, loss in compared[-1]["scratch"]:
                 report.point(int(tokens), **{f"{method}: from scratch": loss})
-            report.progress(number + 1, len(recipe.methods), "methods")
     values = {"small": small_curve, "methods": compared}
     (out / "report.json").write_text(json.dumps(values, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     columns = (
@@ -69,7 +75,7 @@ def run(recipe: GrowthRecipe, inputs: Inputs, out: Path, report: Report) -> None
             )
 
 
-def tokens_to(curve: Sequence[tuple[float, float]], loss: float) -> float | None:
+def tokens_to(curve: Sequence[Sequence[float]], loss: float) -> float | None:
     """Tokens at which `curve` first reaches `loss`, in a line between measurements; None if it never does."""
     for number, (tokens, value) in enumerate(curve):
         if value <= loss:
@@ -80,21 +86,42 @@ def tokens_to(curve: Sequence[tuple[float, float]], loss: float) -> float | None
     return None
 
 
-def _compare(recipe: GrowthRecipe, method: str, small: SmallRun) -> dict[str, Any]:
-    model = grow(small.model, method, recipe.factor, recipe.seed)
-    random = type(model)(model.config)
-    torch.manual_seed(recipe.seed)
-    random.init_weights()
-    grown = _train(SmallRun(model, recipe.optimizer, small.data, small.place), recipe, recipe.tokens)
-    scratch = _train(SmallRun(random, recipe.optimizer, small.data), recipe, recipe.tokens)
+def _flops(recipe: GrowthRecipe, shape: Architecture, length: int) -> dict[str, float]:
+    """Operations of every trial; `shape` is the small model's."""
+    flops = {"small": float(recipe.small_tokens * training_flops_per_token(shape, length))}
+    for method in recipe.methods:
+        large = training_flops_per_token(grown_architecture(shape, method, recipe.factor), length)
+        flops |= {f"{method}-{start}": float(recipe.tokens * large) for start in ("grown", "scratch")}
+    return flops
+
+
+def _compare(
+    recipe: GrowthRecipe, method: str, small: SmallRun, shape: Architecture, study: Study
+) -> dict[str, Any]:
+    """What one method makes of the trained small model, of the sizes `shape`."""
+
+    def train_grown(trial: NestedReport) -> Curve:
+        model = grow(small.model, method, recipe.factor, recipe.seed)
+        run = SmallRun(model, recipe.optimizer, small.data, small.place)
+        return _train(run, recipe, recipe.tokens, trial)
+
+    def train_from_scratch(trial: NestedReport) -> Curve:
+        grown = grow(small.model, method, recipe.factor, recipe.seed)
+        torch.manual_seed(recipe.seed)
+        model = type(grown)(grown.config)
+        return _train(SmallRun(model, recipe.optimizer, small.data), recipe, recipe.tokens, trial)
+
+    grown = study.trial(f"{method}-grown", train_grown)
+    scratch = study.trial(f"{method}-scratch", train_from_scratch)
     goal, length = scratch[-1][1], small.data.length
-    large_flops = training_flops_per_token(of_config(model.config), length)
-    small_flops = training_flops_per_token(of_config(small.model.config), length) * small.tokens
+    large = grown_architecture(shape, method, recipe.factor)
+    large_flops = training_flops_per_token(large, length)
+    small_flops = training_flops_per_token(shape, length) * small.tokens
     there, reached = tokens_to(scratch, goal), tokens_to(grown, goal)
     assert there is not None
     answer = {
         "method": method,
-        "parameters": of_config(model.config).parameters,
+        "parameters": large.parameters,
         "loss": goal,
         "scratch": scratch,
         "grown": grown,
@@ -109,14 +136,14 @@ def _compare(recipe: GrowthRecipe, method: str, small: SmallRun) -> dict[str, An
     return answer
 
 
-def _train(run: SmallRun, recipe: GrowthRecipe, tokens: int) -> Curve:
+def _train(run: SmallRun, recipe: GrowthRecipe, tokens: int, trial: NestedReport) -> Curve:
     """Train for `tokens` more; the curve begins where the run begins."""
-    curve = [(float(run.tokens), run.loss())]
+    curve = [[float(run.tokens), run.loss()]]
     rows, every = tokens // run.data.length, max(recipe.global_rows, recipe.evaluate_every // run.data.length)
     warmup = recipe.warmup_steps
     while rows >= recipe.global_rows:
         part = min(every, rows)
-        run.train(part, recipe.global_rows, warmup=warmup)
+        run.train(part, recipe.global_rows, trial, warmup=warmup)
         rows, warmup = rows - part, 0
-        curve.append((float(run.tokens), run.loss()))
+        curve.append([float(run.tokens), run.loss()])
     return curve

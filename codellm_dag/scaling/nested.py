@@ -1,4 +1,4 @@
-"""A report for a stage that runs inside another one, as a point of an experiment."""
+"""A report for what runs inside a study: a trial's own loop, or a whole stage."""
 
 from __future__ import annotations
 
@@ -7,54 +7,72 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from codellm_dag.stages.protocol import Report
+from codellm_dag.stages.protocol import Report, Stopped
 
 
 @dataclass
 class Worked:
-    """Tokens and operations of all inner stages of this attempt; operations are None where unknown."""
+    """Tokens and operations of all trials of this attempt; operations are None where unknown."""
 
     tokens: int = 0
     flops: float | None = 0.0
 
 
 class NestedReport:
-    """Keeps what the inner stage reports; the outer report hears progress, log lines and the wish to end.
+    """Keeps what a trial reports; the outer report hears progress, log lines and the wish to end.
 
-    The inner stage's ``done`` of ``total`` is scaled to `total - done` of the outer one, from `done` on.
+    The trial's ``done`` of ``total`` moves the outer bar from `done` on by up to `flops` of `total`.
     """
 
-    def __init__(self, outer: Report, done: float, total: float, name: str, worked: Worked) -> None:
+    def __init__(
+        self, outer: Report, name: str, done: float, flops: float, total: float, worked: Worked
+    ) -> None:
         self.outer, self.name = outer, name
         self._worked, self._before = worked, (worked.tokens, worked.flops)
+        self._own = Worked()
         self.runtime = outer.runtime
         self.resume_dir: Path = outer.resume_dir
         self.metrics: dict[str, Any] = {}
         self.points: list[tuple[int, dict[str, float]]] = []
-        self._done, self._total = done, total
+        self._done, self._flops, self._total = done, flops, total
 
     def stop_requested(self) -> bool:
         """Whether the outer attempt was asked to end."""
         return self.outer.stop_requested()
 
+    def step(self, tokens: int, flops: float) -> None:
+        """Count a step of an own loop: tokens trained on and operations done in it.
+
+        Raises Stopped where the attempt was asked to end.
+        """
+        assert self._own.flops is not None
+        self._own.tokens += tokens
+        self._own.flops += flops
+        self.work(self._own.tokens, self._own.flops)
+        self.progress(self._own.flops, self._flops)
+        if self.stop_requested():
+            raise Stopped(f"asked to end within trial {self.name}")
+
     def progress(self, done: float, total: float, unit: str = "", note: str = "") -> None:
-        """Move the outer bar on by what the inner stage did."""
-        del total
-        self.outer.progress(self._done + done, self._total, unit, f"{self.name} {note}".strip())
+        """Move the outer bar on by the trial's share that is done."""
+        del unit
+        share = min(1.0, done / total) if total else 0.0
+        note = f"{self.name} {note}".strip()
+        self.outer.progress(self._done + self._flops * share, self._total, "FLOP", note)
 
     def work(self, tokens: int, flops: float | None) -> None:
-        """Add the inner stage's work to that of the stages before it in this attempt."""
+        """Add the trial's work to that of the trials before it in this attempt."""
         earlier_tokens, earlier_flops = self._before
         self._worked.tokens = earlier_tokens + tokens
         self._worked.flops = None if flops is None or earlier_flops is None else earlier_flops + flops
         self.outer.work(self._worked.tokens, self._worked.flops)
 
     def metric(self, **values: float | int | str | bool) -> None:
-        """Keep the inner stage's scalars."""
+        """Keep the trial's scalars."""
         self.metrics.update(values)
 
     def point(self, step: int, **values: float) -> None:
-        """Keep a point of the inner stage's curves."""
+        """Keep a point of the trial's curves."""
         self.points.append((step, values))
 
     def table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -62,5 +80,5 @@ class NestedReport:
         del name, rows
 
     def log(self, message: str) -> None:
-        """Pass a line on, with the point's name."""
+        """Pass a line on, with the trial's name."""
         self.outer.log(f"{self.name}: {message}")

@@ -1,8 +1,9 @@
 """Stage ``scaling_ladder``: small pretraining runs of one language on a grid of sizes and tokens.
 
 Every point is the stage `pretrained_checkpoint` in a scratch folder, then bits per byte on held-out
-documents; the checkpoints are not kept. A point that is done is kept to resume from, so a stopped ladder
-loses at most the point it was at. Writes ``points.json``; the law is fitted by `scaling_report`.
+documents; the checkpoints are not kept. It is a study (`study.py`): points that are done are kept to resume
+from, and the one that was at work goes on from its own last checkpoint. Writes ``points.json``; the law is
+fitted by `scaling_report`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,14 @@ from codellm_dag.evaluation.measure_likelihood import heldout_documents
 from codellm_dag.generation.loading import load_model
 from codellm_dag.recipes.scaling import LadderRecipe
 from codellm_dag.recipes.training import ModelShape, PretrainingRecipe
-from codellm_dag.scaling.nested import NestedReport, Worked
-from codellm_dag.stages.protocol import UNFINISHED, Inputs, Report
+from codellm_dag.scaling.nested import NestedReport
+from codellm_dag.scaling.study import Study
+from codellm_dag.stages.protocol import Inputs, Report
 from codellm_dag.tokens.shards import Shard
 from codellm_dag.training import pretrained_checkpoint
 from codellm_dag.training.architecture import of_shape
+from codellm_dag.training.flops import training_flops_per_token
+from codellm_dag.training.output import run_identity
 
 POINTS_FILE = "points.json"
 
@@ -44,7 +49,7 @@ class Rung:
 
     @property
     def name(self) -> str:
-        """A file name that says what the point is."""
+        """Says what the point is."""
         shape = f"{self.shape.hidden_size}x{self.shape.layers}"
         return f"{shape}-{self.tokens}{'-held-out' if self.held_out else ''}"
 
@@ -63,12 +68,17 @@ def run(recipe: LadderRecipe, inputs: Inputs, out: Path, report: Report) -> None
             f"tokens; left out: {'; '.join(left_out)}"
         )
     report.log(f"{len(rungs)} points, {len(left_out)} left out: {'; '.join(left_out) or 'none'}")
-    total, done, points, worked = sum(rung.tokens for rung in rungs), 0, [], Worked()
-    for number, rung in enumerate(rungs):
-        nested = NestedReport(report, done, total, rung.name, worked)
-        points.append(_point(recipe, rung, inputs, nested))
-        done += rung.tokens
-        report.point(number, bits_per_byte=points[-1]["bits_per_byte"])
+    vocabulary, length = shard.index["vocabulary_size"], shard.index["sequence_length"]
+    trials = {f"{number:02d}-{rung.name}": rung for number, rung in enumerate(rungs, 1)}
+    flops = {
+        name: float(rung.tokens * training_flops_per_token(of_shape(rung.shape, vocabulary), length))
+        for name, rung in trials.items()
+    }
+    study = Study(report, run_identity(recipe, inputs, report.runtime.threads), flops)
+    points = []
+    for name, rung in trials.items():
+        points.append(study.trial(name, partial(_point, recipe, rung, inputs)))
+        report.point(len(points) - 1, bits_per_byte=points[-1]["bits_per_byte"])
     _write(out / POINTS_FILE, {"language": recipe.language, "points": points, "left_out": left_out})
     report.table("points", points)
     report.metric(points=len(points), left_out=len(left_out))
@@ -97,23 +107,16 @@ def chosen_rungs(recipe: LadderRecipe, shard_tokens: int, step_tokens: int) -> t
     return chosen, left_out
 
 
-def _point(recipe: LadderRecipe, rung: Rung, inputs: Inputs, report: NestedReport) -> dict[str, Any]:
-    """The point's record, from an earlier attempt where it is there."""
-    kept = report.outer.resume_dir / f"{rung.name}.json"
-    if kept.is_file():
-        return json.loads(kept.read_text(encoding="utf-8"))
+def _point(recipe: LadderRecipe, rung: Rung, inputs: Inputs, trial: NestedReport) -> dict[str, Any]:
+    """Train and measure one point."""
     values = recipe.training.model_dump(mode="json")
     values |= {"model": rung.shape.model_dump(mode="json"), "tokens": rung.tokens}
     training = PretrainingRecipe.parse(values)
     shard = {"tokenizer": inputs["tokenizer"], f"shards/{recipe.language}": inputs["shards"]}
     with tempfile.TemporaryDirectory(prefix="ladder-") as scratch:
-        folder = Path(scratch, "checkpoint")
-        folder.mkdir()
-        report.resume_dir = Path(scratch, "resume")
-        report.resume_dir.mkdir()
-        pretrained_checkpoint.run(training, Inputs(shard), folder, report)
-        found = report.metrics
-        record = {
+        pretrained_checkpoint.run(training, Inputs(shard), Path(scratch), trial)
+        found = trial.metrics
+        return {
             "parameters": found["parameters"],
             "tokens": found["steps"] * recipe.training.batch.global_rows * _length(inputs),
             "hidden_size": rung.shape.hidden_size,
@@ -121,12 +124,8 @@ def _point(recipe: LadderRecipe, rung: Rung, inputs: Inputs, report: NestedRepor
             "held_out": rung.held_out,
             "training_loss": found["loss_last"],
             "epochs": found["epochs"],
-            "bits_per_byte": _bits_per_byte(recipe, inputs, folder),
+            "bits_per_byte": _bits_per_byte(recipe, inputs, Path(scratch)),
         }
-    partial = kept.with_name(kept.name + UNFINISHED)
-    _write(partial, record)
-    partial.rename(kept)
-    return record
 
 
 def _length(inputs: Inputs) -> int:

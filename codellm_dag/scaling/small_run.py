@@ -1,24 +1,32 @@
 """A short training run that can branch: model, optimizer state and place in the data, copied together.
 
-Same model, loss, optimizer and order of rows as the trainer, in one process and without its schedule or
-checkpoints: what experiments compare are runs that differ in one thing only. The last rows of the shards are
-never trained on; their loss is what is measured.
+Same model, loss, optimizer and order of rows as the trainer, in one process and without its schedule: what
+experiments compare are runs that differ in one thing only. The last rows of the shards are never trained on;
+their loss is what is measured. A run is whole or part of a study's trial (`study.py`); it draws no random
+numbers, so its state is its model, its optimizer's and its place in the data.
 """
 
 from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from codellm_dag.recipes.training import Optimizer
+from codellm_dag.scaling.nested import NestedReport
+from codellm_dag.scaling.study import Study
+from codellm_dag.training.architecture import of_config
+from codellm_dag.training.flops import training_flops_per_token
 from codellm_dag.training.model import target_losses
 from codellm_dag.training.optimizer import make_optimizer
 from codellm_dag.training.rows import IGNORED, InvalidTrainingDataError, Rows, row_order
 
+_STATE = "run.pt"
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 """Tokens, positions and targets, int64 [rows, t]."""
 
@@ -75,11 +83,39 @@ class SmallRun:
         other.optimizer.load_state_dict(copy.deepcopy(self.optimizer.state_dict()))
         return other
 
-    def train(self, rows: int, global_rows: int, rate: float = 1.0, warmup: int = 0) -> None:
+    def as_trial(self, study: Study, name: str, train: Callable[[NestedReport], Any]) -> Any:
+        """The result of `train`, which trains this run, as the study's trial `name`; the state is kept, too.
+
+        Where an earlier attempt has done the trial, the run is brought to where it was then.
+        """
+        kept = study.is_done(name)
+        result = study.trial(name, train, self.save)
+        if kept:
+            self.load(study.files(name))
+        return result
+
+    def save(self, folder: Path) -> None:
+        """Write the run's state to `folder`."""
+        state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        torch.save({**state, "place": self.place}, folder / _STATE)
+
+    def load(self, folder: Path) -> None:
+        """Go on from the state in `folder`."""
+        state = torch.load(folder / _STATE, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.place = state["place"]
+
+    def train(
+        self, rows: int, global_rows: int, trial: NestedReport | None, rate: float = 1.0, warmup: int = 0
+    ) -> None:
         """Read `rows` more rows, `global_rows` a step, at `rate` times the recipe's learning rates.
 
-        The first `warmup` steps raise the rate in a line. Rows that make no whole step are left.
+        The first `warmup` steps raise the rate in a line. Rows that make no whole step are left. `trial` is
+        told of every step. Raises Stopped where the attempt was asked to end.
         """
+        tokens = global_rows * self.data.length
+        flops = tokens * training_flops_per_token(of_config(self.model.config), self.data.length)
         self.model.train()
         for step in range(rows // global_rows):
             share = rate * min(1.0, (step + 1) / (warmup + 1))
@@ -92,6 +128,8 @@ class SmallRun:
             self.optimizer.step()
             self.optimizer.zero_grad()
             self.place += global_rows
+            if trial:
+                trial.step(tokens, flops)
 
     def loss(self, rows: int = 32) -> float:
         """Mean loss in nats a target of the held-out rows, read `rows` at a time; infinite if not finite."""

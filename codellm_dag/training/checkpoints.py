@@ -85,11 +85,11 @@ class ResumeFolder:
         (written / _ROLLBACKS).write_text(to_text(rollbacks), encoding="utf-8")
         (written / _IDENTITY).write_text(self.identity, encoding="utf-8")
         for path in [*written.rglob("*"), written]:
-            _sync(path)
+            sync(path)
         if final.exists():
-            _retire(final)
+            retire(final)
         written.rename(final)
-        _sync(self.folder)
+        sync(self.folder)
         self._remove_older_than(final)
         for path in self.folder.glob(f"*{UNFINISHED}"):
             shutil.rmtree(path, ignore_errors=True)
@@ -107,7 +107,7 @@ class ResumeFolder:
         kept = own[-self.keep :] + [path for path in own if self._is_for_rollbacks(path)][-1:]
         for path in self._checkpoints():
             if path not in kept:
-                _retire(path)
+                retire(path)
 
     def _is_for_rollbacks(self, path: Path) -> bool:
         return self.rollback_steps > 0 and step_of(path) % self.rollback_steps == 0
@@ -135,12 +135,13 @@ def step_of(path: Path) -> int:
     return int(match[1])
 
 
-def _retire(path: Path) -> None:
+def retire(path: Path) -> None:
     """Take a checkpoint's name away, before its files go: nobody may take what is left for a whole one."""
     path.rename(path.with_name(f"{path.name}-{uuid.uuid4().hex[:8]}{UNFINISHED}"))
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Bring a file, or a folder's list of names, to the disk for good."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

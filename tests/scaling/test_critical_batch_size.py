@@ -44,18 +44,18 @@ def run(rows) -> SmallRun:
 
 
 def test_a_branch_goes_on_as_the_run_itself_does(run):
-    run.train(8, 2)
+    run.train(8, 2, None)
     branch = run.branch()
-    run.train(8, 2)
+    run.train(8, 2, None)
     kept = run.loss()
     assert branch.loss() != kept
-    branch.train(8, 2)
+    branch.train(8, 2, None)
     assert (branch.loss(), branch.tokens) == (kept, run.tokens)
 
 
 def test_training_lowers_the_loss_of_rows_it_never_reads(run, rows):
     before = run.loss()
-    run.train(64, 4)
+    run.train(64, 4, None)
     assert run.loss() < before - 0.3
     read = {int(number) for number in run.data._order[: run.place]}
     assert max(read) < len(rows) - 8

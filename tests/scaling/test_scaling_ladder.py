@@ -10,7 +10,7 @@ from codellm_dag.recipes.base import InvalidRecipeError
 from codellm_dag.recipes.scaling import LadderRecipe, ScalingReportRecipe
 from codellm_dag.scaling import scaling_ladder, scaling_report
 from codellm_dag.scaling.scaling_ladder import NoPointError, chosen_rungs
-from codellm_dag.stages.protocol import Inputs, Stopped
+from codellm_dag.stages.protocol import Inputs
 from codellm_dag.training import pretrained_checkpoint
 from tests.modelkit.tiny import RecordingReport, artifact
 
@@ -72,21 +72,6 @@ def test_a_point_is_what_the_pretraining_stage_makes(ladder_inputs, tmp_path):
     pretrained_checkpoint.run(training, Inputs(inputs), tmp_path / "own", own)
     assert point["training_loss"] == own.metrics["loss_last"]
     assert point["parameters"] == own.metrics["parameters"]
-
-
-def test_a_stopped_ladder_goes_on_where_it_was(ladder_inputs, tmp_path):
-    asked = iter([False] * 20)
-    report = RecordingReport(tmp_path, stop_requested=lambda: next(asked, True))
-    with pytest.raises(Stopped):
-        scaling_ladder.run(RECIPE, ladder_inputs, tmp_path, report)
-    kept = sorted(path.name for path in tmp_path.glob("*.json"))
-    assert kept
-    assert "points.json" not in kept
-    first = json.loads((tmp_path / kept[0]).read_text())
-    (tmp_path / kept[0]).write_text(json.dumps(first | {"bits_per_byte": 99.0}))
-    scaling_ladder.run(RECIPE, ladder_inputs, tmp_path, RecordingReport(tmp_path))
-    points = json.loads((tmp_path / "points.json").read_text())["points"]
-    assert sum(point["bits_per_byte"] == 99.0 for point in points) == 1  # taken over, not trained again
 
 
 def test_what_is_left_out_is_named():

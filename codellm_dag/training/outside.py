@@ -104,8 +104,19 @@ def require_gpu(name: str, why: str) -> None:
         raise BackendUnavailableError(f"backend.name = {name}: needs a GPU ({why}); this machine has none")
 
 
-def parse_with(environment: FrameworkEnvironment, rendered: Rendered, program: str) -> str:
-    """Run `program` where the rendered files lie, with the environment's Python; return what it prints.
+def understood_as_written(environment: FrameworkEnvironment, rendered: Rendered, program: str) -> None:
+    """Have `program` tell what the framework's parser understood otherwise: name, value written, value got.
+
+    Raises InvalidRecipeError where that is anything, and as `parse_with` does.
+    """
+    if wrong := parse_with(environment, rendered, program):
+        told = "; ".join(f"{name} = {given!r} became {got!r}" for name, given, got in wrong)
+        raise InvalidRecipeError(f"{environment.framework}'s own parser understood something else: {told}")
+
+
+def parse_with(environment: FrameworkEnvironment, rendered: Rendered, program: str) -> Any:
+    """Run `program` where the rendered files lie, with the environment's Python; return the JSON value of the
+    last line that it prints.
 
     Raises InvalidRecipeError with the framework's own last words.
     """
@@ -126,7 +137,7 @@ def parse_with(environment: FrameworkEnvironment, rendered: Rendered, program: s
     if done.returncode:
         words = _last_words(done.stderr)
         raise InvalidRecipeError(f"{environment.framework}'s own parser refuses the configuration: {words}")
-    return done.stdout
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 _OF_DESTRUCTORS = re.compile(

@@ -101,7 +101,7 @@ def degrees(rendered: Rendered) -> list[int]:
     """Copies of the model, pipeline and tensor degree of the plugin that `validate` builds."""
     from codellm_dag.training.outside import parse_with
 
-    return json.loads(parse_with(ENVIRONMENT, rendered, _PARSE).splitlines()[-1])
+    return parse_with(ENVIRONMENT, rendered, _PARSE)
 
 
 def train(job: TrainingJob, rendered: Rendered, report: Report) -> Finished:

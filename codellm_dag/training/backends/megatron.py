@@ -120,7 +120,7 @@ def learning_rates(rendered: Rendered) -> list[float]:
     """The learning rate of every step by Megatron-Core's own scheduler; builds all its classes."""
     from codellm_dag.training.outside import parse_with
 
-    return json.loads(parse_with(ENVIRONMENT, rendered, _PARSE).splitlines()[-1])
+    return parse_with(ENVIRONMENT, rendered, _PARSE)
 
 
 def train(job: TrainingJob, rendered: Rendered, report: Report) -> Finished:

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from codellm_dag.recipes.base import InvalidRecipeError
 from codellm_dag.recipes.training import SftRecipe
 from codellm_dag.stages.protocol import Report
 from codellm_dag.training.backends.protocol import Finished, Rendered, TrainingJob, TrainingRecipe
@@ -46,8 +45,7 @@ print("\\n" + json.dumps(wrong, default=str))
 
 def version() -> str:
     """MS-Swift's version. Raises MissingEnvironmentError."""
-    ENVIRONMENT.require()
-    return ENVIRONMENT.version
+    return ENVIRONMENT.required_version()
 
 
 def refusals(recipe: TrainingRecipe) -> list[str]:
@@ -96,12 +94,9 @@ def render(job: TrainingJob) -> Rendered:
 
 def validate(rendered: Rendered) -> None:
     """By `swift.arguments.SftArguments`. Raises InvalidRecipeError, also for changed values."""
-    from codellm_dag.training.outside import parse_with
+    from codellm_dag.training.outside import understood_as_written
 
-    wrong = json.loads(parse_with(ENVIRONMENT, rendered, _PARSE).splitlines()[-1])
-    if wrong:
-        told = "; ".join(f"{name} = {given!r} became {got!r}" for name, given, got in wrong)
-        raise InvalidRecipeError(f"ms-swift's own parser understood something else: {told}")
+    understood_as_written(ENVIRONMENT, rendered, _PARSE)
 
 
 def train(job: TrainingJob, rendered: Rendered, report: Report) -> Finished:

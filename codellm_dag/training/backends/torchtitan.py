@@ -178,7 +178,7 @@ def parameters(rendered: Rendered) -> int:
     """Parameters of the model that TorchTitan builds, while it validates everything."""
     from codellm_dag.training.outside import parse_with
 
-    return json.loads(parse_with(ENVIRONMENT, rendered, _PARSE).splitlines()[-1])
+    return parse_with(ENVIRONMENT, rendered, _PARSE)
 
 
 def train(job: TrainingJob, rendered: Rendered, report: Report) -> Finished:

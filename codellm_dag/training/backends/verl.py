@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from codellm_dag.recipes.base import InvalidRecipeError
 from codellm_dag.recipes.training import SftRecipe
 from codellm_dag.stages.protocol import Report
 from codellm_dag.training.backends.protocol import Finished, Rendered, TrainingJob, TrainingRecipe
@@ -43,9 +42,9 @@ def version() -> str:
     """verl's version. Raises MissingEnvironmentError, and BackendUnavailableError without a GPU."""
     from codellm_dag.training.outside import require_gpu
 
-    ENVIRONMENT.require()
+    found = ENVIRONMENT.required_version()
     require_gpu("verl", "its processes meet through NCCL only")
-    return ENVIRONMENT.version
+    return found
 
 
 def refusals(recipe: TrainingRecipe) -> list[str]:
@@ -119,12 +118,9 @@ def _hydra(value: Any) -> str:
 
 def validate(rendered: Rendered) -> None:
     """Compose the overrides with verl's configuration tree. Raises InvalidRecipeError."""
-    from codellm_dag.training.outside import parse_with
+    from codellm_dag.training.outside import understood_as_written
 
-    wrong = json.loads(parse_with(ENVIRONMENT, rendered, _PARSE).splitlines()[-1])
-    if wrong:
-        told = "; ".join(f"{name} = {given!r} became {got!r}" for name, given, got in wrong)
-        raise InvalidRecipeError(f"verl's own configuration understood something else: {told}")
+    understood_as_written(ENVIRONMENT, rendered, _PARSE)
 
 
 def train(job: TrainingJob, rendered: Rendered, report: Report) -> Finished:

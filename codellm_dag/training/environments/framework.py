@@ -93,6 +93,11 @@ class FrameworkEnvironment:
                 f"this machine (no {self.folder}); build it: codellm-dag environments build {self.name}"
             )
 
+    def required_version(self) -> str:
+        """The framework's version. Raises MissingEnvironmentError unless it is built."""
+        self.require()
+        return self.version
+
     @property
     def python(self) -> Path:
         """Its interpreter. Raises MissingEnvironmentError."""

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from codellm_dag.recipes.training import PretrainingRecipe, SftRecipe
-from codellm_dag.training.backends.protocol import TrainingJob
+from codellm_dag.training.backends.protocol import TrainingJob, backend
 from codellm_dag.training.chat_examples import tokenized
 from codellm_dag.training.plan import Plan
 from codellm_dag.training.rows import ExampleRows
-from tests.modelkit.tiny import byte_tokenizer, save_checkpoint, tiny_llama
+from tests.modelkit.tiny import RecordingReport, byte_tokenizer, save_checkpoint, tiny_llama
 
 TALKS = [
     [
@@ -64,3 +64,21 @@ def job(
         work=folder / "work",
         resume=folder / "resume",
     )
+
+
+def learns(name: str, folder: Path) -> RecordingReport:
+    """What framework `name` reports of ten steps, in which its losses must fall and the weights change."""
+    framework, this = backend(name), job(sft(name), folder, steps=10)
+    rendered = framework.render(this)
+    rendered.write(this.work)
+    report = RecordingReport(folder / "resume")
+    finished = framework.train(this, rendered, report)
+    losses = finished.trained.losses
+    assert [step for step, _ in report.points] == list(range(1, 11))
+    assert [values["loss"] for _, values in report.points] == losses
+    assert losses[0] > 5.0  # a random model of 259 entries: about ln 259 = 5.6 and more
+    assert losses[-1] < losses[0] - 1.0
+    assert finished.model.config.vocab_size == 259
+    weight = "model.layers.0.mlp.up_proj.weight"
+    assert not finished.model.state_dict()[weight].equal(this.build().state_dict()[weight])
+    return report

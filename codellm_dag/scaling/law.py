@@ -2,7 +2,7 @@
 
 N: parameters, D: training tokens, L: loss. The fit minimizes the Huber loss (delta 1e-3) between predicted
 and observed log loss over ``e = log E``, ``a = log A``, ``b = log B``, alpha and beta, by L-BFGS from a grid
-of starts (their appendix D.3). Sums of Huber terms are used, not means: Besiroglu et al. 2024 show that
+of starts (their appendix D.2). Sums of Huber terms are used, not means: Besiroglu et al. 2024 show that
 means made the published fit stop early. Intervals are percentiles of refits on resampled points (bootstrap).
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 from codellm_dag.scaling.lbfgs import minimize
 
 HUBER_DELTA = 1e-3
-"""Hoffmann et al. 2022, appendix D.3."""
+"""Hoffmann et al. 2022, appendix D.2."""
 _GRID = {
     "a": (0.0, 5.0, 10.0, 15.0, 20.0, 25.0),
     "b": (0.0, 5.0, 10.0, 15.0, 20.0, 25.0),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from codellm_dag.recipes.corpora import LANGUAGES
 from codellm_dag.scaling.law import Law, Point, TooFewPointsError, bootstrap_laws, fit_law, interval
 from codellm_dag.scaling.published_laws import PUBLISHED_LAWS, published_rank
 
@@ -76,6 +77,7 @@ def test_published_order_of_languages():
     assert (published_rank("csharp"), published_rank("python")) == (1, 6)
     assert published_rank("java") == published_rank("rust")
     assert published_rank("cobol") is None
+    assert {published_rank(language) for language in LANGUAGES} == {1, 2, 3, 4, 5, 6}
 
 
 def test_exponents_stay_where_they_mean_something():

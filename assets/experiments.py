@@ -8,10 +8,15 @@ from pathlib import Path
 import dagster as dg
 
 from assets.metadata import image
-from assets.partitions import LANGUAGES
+from assets.partitions import FRAMEWORKS, LANGUAGES
+from assets.plots import overlaid
 from assets.scaling_plots import law_plot
-from assets.stage_asset import GPU_POOL, Inputs, Requests, many, stage_asset
+from assets.stage_asset import GPU_POOL, Inputs, Requests, chosen, many, partition_of, stage_asset
+from codellm_dag.launch.identity import check_recipe
+from codellm_dag.recipes.frameworks import FrameworkReportRecipe, FrameworksRecipe
+from codellm_dag.stages.registry import STAGES
 from codellm_dag.store import Artifact
+from codellm_dag.training.environments.available import check_available
 from resources.io_manager import Artifacts
 
 
@@ -64,3 +69,77 @@ def critical_batch_size(token_shards: Artifacts) -> Inputs:
 def model_growth(token_shards: Artifacts) -> Inputs:
     """A small model, stacked or widened and trained on, beside the large shape from scratch."""
     return many("shards", token_shards)
+
+
+@stage_asset(
+    group="experiments",
+    owner="team:models",
+    kinds={"huggingface", "pytorch"},
+    partitions=FRAMEWORKS,
+    optional=("pretrained_checkpoint", "base_checkpoint"),
+    verify=True,
+    pool=GPU_POOL,
+)
+def framework_checkpoint(
+    context: dg.AssetExecutionContext,
+    recipe: FrameworksRecipe,
+    pretrained_checkpoint: Artifact | None,
+    base_checkpoint: Artifact | None,
+    sft_data: Artifact,
+) -> Requests:
+    """One fine-tuning recipe, run by each backend that it lists: an artifact each.
+
+    So the manifest says which framework and version made a checkpoint, one that fails leaves the others'
+    results alone, and another one is added without training those there are again. What one of them cannot
+    express is refused before the first starts, and on this machine a backend whose packages are not there.
+    """
+    here = context.resources.launcher.runtime("framework_checkpoint").kubernetes is None
+    for name in (
+        [context.partition_key] if context.has_partition_key else [one.name for one in recipe.backends]
+    ):
+        part = recipe.for_partition(name)
+        check_recipe(STAGES["framework_checkpoint"], part)
+        if here:
+            check_available(part.training.backend)
+    made = {"pretrained_checkpoint": pretrained_checkpoint, "base_checkpoint": base_checkpoint}
+    base = recipe.training.base
+    inputs = {"checkpoint": chosen(made, [base])[base], "data": sft_data}
+    return {backend.name: inputs for backend in recipe.backends}
+
+
+def _framework_plots(folder: Path) -> dict[str, dg.MetadataValue | None]:
+    """The losses of all frameworks on one plot."""
+    frameworks = json.loads((folder / "report.json").read_text(encoding="utf-8"))["frameworks"]
+    losses = {name: one["loss"] for name, one in frameworks.items()}
+    return {"losses": image(overlaid("training loss over steps", losses), "training loss of each framework")}
+
+
+@stage_asset(
+    group="experiments",
+    owner="team:models",
+    kinds={"json"},
+    mappings={"benchmark_problems": _ALL},
+    show=_framework_plots,
+    pool=GPU_POOL,
+)
+def sft_frameworks(
+    context: dg.AssetExecutionContext,
+    recipe: FrameworkReportRecipe,
+    framework_checkpoint: Artifacts,
+    mixture: Artifact,
+    benchmark_problems: Artifacts,
+) -> Inputs:
+    """Loss, speed, memory and scores of every framework's checkpoint, side by side."""
+    if not framework_checkpoint:
+        raise dg.Failure(
+            description="framework_checkpoint was never made; materialize its partitions first",
+            allow_retries=False,
+        )
+    names = recipe.backends or tuple(framework_checkpoint)
+    first = partition_of("framework_checkpoint", framework_checkpoint, names[0])
+    return {
+        **many("checkpoint", framework_checkpoint),
+        "start": context.resources.store.open().manifest(first).inputs["checkpoint"],
+        "corpus": mixture,
+        "problems": partition_of("benchmark_problems", benchmark_problems, "microbench"),
+    }

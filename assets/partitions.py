@@ -1,9 +1,9 @@
 """The partitions of the assets, and how their keys are read.
 
-language: the seven languages. benchmark: what a model is judged on. trial: one point of an experiment; its
-key *is* the change, "base" for the recipe as configured, else ``learning_rate=0.003,epochs=2`` (dotted
-fields of the recipe, values as YAML). model: "pretrained", "sft", "rl", or ``sft@<trial>`` and
-``rl@<trial>``.
+language: the seven languages. benchmark: what a model is judged on. framework: a backend that fine-tunes.
+trial: one point of an experiment; its key *is* the change, "base" for the recipe as configured, else
+``learning_rate=0.003,epochs=2`` (dotted fields of the recipe, values as YAML). model: "pretrained", "sft",
+"rl", or ``sft@<trial>`` and ``rl@<trial>``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import dagster as dg
 from codellm_dag.recipes import InvalidRecipeError, Recipe
 from codellm_dag.recipes.corpora import LANGUAGES as LANGUAGE_KEYS
 from codellm_dag.recipes.evaluation import BENCHMARKS as EVALUATION_KEYS
+from codellm_dag.recipes.frameworks import FINE_TUNING
 from codellm_dag.recipes.problems import BENCHMARKS as BENCHMARK_KEYS
 
 BASE_TRIAL = "base"
@@ -23,6 +24,7 @@ BASE_TRIAL = "base"
 LANGUAGES = dg.StaticPartitionsDefinition(list(LANGUAGE_KEYS))
 BENCHMARKS = dg.StaticPartitionsDefinition(list(BENCHMARK_KEYS))
 EVALUATIONS = dg.StaticPartitionsDefinition(list(EVALUATION_KEYS))
+FRAMEWORKS = dg.StaticPartitionsDefinition(list(FINE_TUNING))
 TRIALS = dg.DynamicPartitionsDefinition(name="trial")
 MODELS = dg.DynamicPartitionsDefinition(name="model")
 MODEL_EVALUATIONS = dg.MultiPartitionsDefinition({"model": MODELS, "benchmark": EVALUATIONS})

@@ -16,6 +16,8 @@ Series = Mapping[str, Sequence[tuple[int, float | None]]]
 _PANEL_WIDTH, _PANEL_HEIGHT, _MARGIN = 380, 210, (34, 14, 28, 58)  # margins: top, right, bottom, left
 _COLUMNS, _MOST_PANELS, _MOST_POINTS = 2, 8, 160
 _SPAN = 300  # pixels from the least to the most of an interval plot
+_WIDE, _TALL = 640, 320  # of a plot with several lines, legend included
+_COLOURS = ("#4f46e5", "#dc2626", "#16a34a", "#ca8a04", "#0891b2", "#9333ea", "#475569", "#db2777")
 _INK, _GRID, _LINE, _BAND = "#44403c", "#e7e5e4", "#4f46e5", "#a5b4fc"
 
 
@@ -34,6 +36,26 @@ def curves(series: Series) -> str | None:
         x, y = index % columns * _PANEL_WIDTH, index // columns * _PANEL_HEIGHT
         drawn.append(f'<g transform="translate({x} {y})">{_panel(name, points)}</g>')
     return _svg(columns * _PANEL_WIDTH, math.ceil(len(panels) / columns) * _PANEL_HEIGHT, drawn)
+
+
+def overlaid(title: str, series: Series) -> str | None:
+    """An SVG of one panel with a line for each series (at most 8), to one scale; None if all are empty.
+
+    The legend has each series' last value. Long series are thinned as in `curves`.
+    """
+    lines = [(name, _finite(points)) for name, points in series.items()]
+    lines = [(name, points) for name, points in lines if points][: len(_COLOURS)]
+    if not lines:
+        return None
+    places = [point for _, points in lines for point in points]
+    frame = _Frame(places, _WIDE - 170, _TALL)
+    drawn = [_text(frame.left, 20, title, weight="bold"), *frame.axes()]
+    for number, (name, points) in enumerate(lines):
+        colour = _COLOURS[number]
+        drawn.append(frame.line(points, colour))
+        words = f"{name} {_number(points[-1][1])}"
+        drawn.append(_text(_WIDE - 160, frame.top + 14 + 18 * number, words, fill=colour))
+    return _svg(_WIDE, _TALL, drawn)
 
 
 def sparkline(points: Sequence[tuple[int, float | None]]) -> str | None:
@@ -84,29 +106,45 @@ def markdown_image(svg: str, alt: str) -> str:
 
 
 def _panel(name: str, points: Sequence[tuple[int, float]]) -> str:
-    top, right, bottom, left = _MARGIN
-    width, height = _PANEL_WIDTH - left - right, _PANEL_HEIGHT - top - bottom
-    first, last = points[0][0], max(points[-1][0], points[0][0] + 1)
-    least, most = _padded(min(value for _, value in points), max(value for _, value in points))
+    frame = _Frame(points, _PANEL_WIDTH, _PANEL_HEIGHT)
+    title = _text(frame.left, 20, f"{name}: {_number(points[-1][1])} at the end", weight="bold")
+    return "".join([title, *frame.axes(), frame.line(points, _LINE)])
 
-    def x_of(step: float) -> float:
-        return left + (step - first) / (last - first) * width
 
-    def y_of(value: float) -> float:
-        return top + (most - value) / (most - least) * height
+class _Frame:
+    """The place of a plot of `points` (all its lines' together) in a panel of that size."""
 
-    drawn = [_text(left, 20, f"{name}: {_number(points[-1][1])} at the end", weight="bold")]
-    for tick in (least, (least + most) / 2, most):
-        drawn.append(_segment(left, y_of(tick), left + width, y_of(tick), _GRID, 1))
-        drawn.append(_text(left - 6, y_of(tick) + 4, _number(tick), anchor="end"))
-    for step, anchor in ((first, "start"), (last, "end")):
-        drawn.append(_text(x_of(step), top + height + 18, f"{step:,}", anchor=anchor))
-    thinned = _thinned(points, _MOST_POINTS)
-    joined = " ".join(f"{x_of(step):.1f},{y_of(value):.1f}" for step, value in thinned)
-    drawn.append(f'<polyline points="{joined}" fill="none" stroke="{_LINE}" stroke-width="1.8"/>')
-    if len(points) == 1:
-        drawn.append(f'<circle cx="{x_of(first):.1f}" cy="{y_of(points[0][1]):.1f}" r="3" fill="{_LINE}"/>')
-    return "".join(drawn)
+    def __init__(self, points: Sequence[tuple[int, float]], panel_width: int, panel_height: int) -> None:
+        self.top, right, bottom, self.left = _MARGIN
+        self.width, self.height = panel_width - self.left - right, panel_height - self.top - bottom
+        steps, values = [step for step, _ in points], [value for _, value in points]
+        self.first, self.last = min(steps), max(*steps, min(steps) + 1)
+        self.least, self.most = _padded(min(values), max(values))
+
+    def x_of(self, step: float) -> float:
+        return self.left + (step - self.first) / (self.last - self.first) * self.width
+
+    def y_of(self, value: float) -> float:
+        return self.top + (self.most - value) / (self.most - self.least) * self.height
+
+    def axes(self) -> list[str]:
+        drawn = []
+        for tick in (self.least, (self.least + self.most) / 2, self.most):
+            height = self.y_of(tick)
+            drawn.append(_segment(self.left, height, self.left + self.width, height, _GRID, 1))
+            drawn.append(_text(self.left - 6, height + 4, _number(tick), anchor="end"))
+        for step, anchor in ((self.first, "start"), (self.last, "end")):
+            drawn.append(_text(self.x_of(step), self.top + self.height + 18, f"{step:,}", anchor=anchor))
+        return drawn
+
+    def line(self, points: Sequence[tuple[int, float]], colour: str) -> str:
+        thinned = _thinned(points, _MOST_POINTS)
+        joined = " ".join(f"{self.x_of(step):.1f},{self.y_of(value):.1f}" for step, value in thinned)
+        drawn = f'<polyline points="{joined}" fill="none" stroke="{colour}" stroke-width="1.8"/>'
+        if len(points) == 1:
+            ((step, value),) = points
+            drawn += f'<circle cx="{self.x_of(step):.1f}" cy="{self.y_of(value):.1f}" r="3" fill="{colour}"/>'
+        return drawn
 
 
 def _finite(points: Sequence[tuple[int, float | None]]) -> list[tuple[int, float]]:
@@ -138,9 +176,11 @@ def _segment(x1: float, y1: float, x2: float, y2: float, colour: str, width: flo
     )
 
 
-def _text(x: float, y: float, text: str, anchor: str = "start", weight: str = "normal") -> str:
+def _text(
+    x: float, y: float, text: str, anchor: str = "start", weight: str = "normal", fill: str = _INK
+) -> str:
     return (
-        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-weight="{weight}" fill="{_INK}">'
+        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-weight="{weight}" fill="{fill}">'
         f"{escape(text)}</text>"
     )
 

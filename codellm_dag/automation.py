@@ -57,6 +57,10 @@ def selections() -> Mapping[str, tuple[dg.AssetSelection, str]]:
             dg.AssetSelection.assets("critical_batch_size", "model_growth"),
             "How large a batch may be, and what growing a small model saves.",
         ),
+        "sft_frameworks": (
+            dg.AssetSelection.assets("framework_checkpoint", "sft_frameworks"),
+            "One fine-tuning with every framework that the recipe lists, and how they compare.",
+        ),
         "retrain": (
             life_cycle,
             "The life cycle again; what did not change is reused. Run by the schedule and by the sensor.",

@@ -16,7 +16,10 @@ from codellm_dag.definitions import defs
 from codellm_dag.stages.registry import STAGES
 
 SNAPSHOT = Path(__file__).parent / "definitions.json"
-EXPERIMENTS = {"scaling_ladder", "critical_batch_size", "model_growth"}
+EXPERIMENTS = {
+    *("scaling_ladder", "critical_batch_size", "model_growth"),
+    *("framework_checkpoint", "sft_frameworks"),
+}
 """Stages that train outside of the life cycle."""
 
 

@@ -71,11 +71,13 @@ def check_recipe(stage: Stage, recipe: Recipe) -> None:
         raise InvalidRequestError(
             f"stage {stage.name!r} takes a {wanted.__name__}, not a {type(recipe).__name__}"
         )
+    training = getattr(recipe, "training", None)  # of a study: the part that chooses the modules
+    asked, where = (training, "training.") if isinstance(training, Recipe) else (recipe, "")
     lines = [
-        line for name in recipe.chosen_modules() for line in importlib.import_module(name).refusals(recipe)
+        line for name in recipe.chosen_modules() for line in importlib.import_module(name).refusals(asked)
     ]
     if lines:
-        raise InvalidRecipeError("\n".join(f"{wanted.__name__}.{line}" for line in lines))
+        raise InvalidRecipeError("\n".join(f"{wanted.__name__}.{where}{line}" for line in lines))
 
 
 def check_slots(stage: Stage, inputs: Mapping[str, Artifact | None]) -> None:

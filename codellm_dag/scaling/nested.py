@@ -25,7 +25,14 @@ class NestedReport:
     """
 
     def __init__(
-        self, outer: Report, name: str, done: float, flops: float, total: float, worked: Worked
+        self,
+        outer: Report,
+        name: str,
+        done: float,
+        flops: float,
+        total: float,
+        worked: Worked,
+        unit: str = "FLOP",
     ) -> None:
         self.outer, self.name = outer, name
         self._worked, self._before = worked, (worked.tokens, worked.flops)
@@ -34,7 +41,7 @@ class NestedReport:
         self.resume_dir: Path = outer.resume_dir
         self.metrics: dict[str, Any] = {}
         self.points: list[tuple[int, dict[str, float]]] = []
-        self._done, self._flops, self._total = done, flops, total
+        self._done, self._flops, self._total, self._unit = done, flops, total, unit
 
     def stop_requested(self) -> bool:
         """Whether the outer attempt was asked to end."""
@@ -58,7 +65,7 @@ class NestedReport:
         del unit
         share = min(1.0, done / total) if total else 0.0
         note = f"{self.name} {note}".strip()
-        self.outer.progress(self._done + self._flops * share, self._total, "FLOP", note)
+        self.outer.progress(self._done + self._flops * share, self._total, self._unit, note)
 
     def work(self, tokens: int, flops: float | None) -> None:
         """Add the trial's work to that of the trials before it in this attempt."""

@@ -42,8 +42,9 @@ _RESULT = "result.json"
 class Study:
     """The trials of one study, in this attempt and earlier ones."""
 
-    def __init__(self, report: Report, identity: str, flops: Mapping[str, float]) -> None:
-        """`flops`: what each trial costs, by its name (lower-case letters, digits, ``.``, ``_``, ``-``).
+    def __init__(self, report: Report, identity: str, flops: Mapping[str, float], unit: str = "FLOP") -> None:
+        """`flops`: what each trial costs, by its name (lower-case letters, digits, ``.``, ``_``, ``-``), or
+        its cost in another `unit`.
 
         Raises ValueError for other names.
         """
@@ -51,7 +52,7 @@ class Study:
         if wrong:
             raise ValueError(f"trial = {wrong[0]!r}: allowed: lower-case letters, digits, '.', '_', '-'")
         self._report, self._identity, self._flops = report, identity, dict(flops)
-        self._done, self._worked = 0.0, Worked()
+        self._done, self._worked, self._unit = 0.0, Worked(), unit
         kept = [name for name in flops if self.is_done(name)]
         if kept:
             report.log(f"{len(kept)} of {len(flops)} trials were done by earlier attempts: {', '.join(kept)}")
@@ -76,9 +77,9 @@ class Study:
             if self._report.stop_requested():
                 raise Stopped(f"asked to end before trial {name}")
             done, total = self._done, sum(self._flops.values())
-            inner = NestedReport(self._report, name, done, self._flops[name], total, self._worked)
+            inner = NestedReport(self._report, name, done, self._flops[name], total, self._worked, self._unit)
             found = self._keep(name, run(inner), save)
-            self._report.progress(done + self._flops[name], total, "FLOP", name)
+            self._report.progress(done + self._flops[name], total, self._unit, name)
         self._done += self._flops[name]
         return found["result"]
 

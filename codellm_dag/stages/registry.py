@@ -212,6 +212,22 @@ _STAGES = (
         {"shards/*": "shards"},
         _MODEL,
     ),
+    _stage(
+        "framework_checkpoint",
+        "checkpoint",
+        "training",
+        "frameworks:FrameworksRecipe",
+        {"checkpoint": "checkpoint", "data": "corpus"},
+        (*_MODEL, "accelerate"),
+    ),
+    _stage(
+        "sft_frameworks",
+        "report",
+        "scaling",
+        "frameworks:FrameworkReportRecipe",
+        {"checkpoint/*": "checkpoint", "start": "checkpoint", "corpus": "corpus", "problems": "problems"},
+        (*_MODEL, *_PYTHON),
+    ),
     _stage("model_growth", "report", "scaling", "scaling:GrowthRecipe", {"shards/*": "shards"}, _MODEL),
 )
 

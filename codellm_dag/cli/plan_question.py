@@ -50,7 +50,7 @@ def question_of(stage: str, choice: Choice, sizes: Sizes) -> Question:
     assert isinstance(recipe, PretrainingRecipe | SftRecipe)
     _check(stage, recipe, sizes)
     length = sizes.sequence_length or _sequence_length(recipe, choice)
-    rows = recipe.batch.global_rows
+    rows = recipe.batch.largest
     replicas = sizes.devices // ((sizes.tensor_parallel or 1) * (sizes.pipeline_parallel or 1))
     micro = micro_rows_for(rows, max(1, replicas), sizes.micro_rows or rows)
     work = Work(
@@ -75,6 +75,7 @@ def question_of(stage: str, choice: Choice, sizes: Sizes) -> Question:
         shard_group=recipe.backend.hybrid_sharding,
         tensor=sizes.tensor_parallel,
         pipeline=sizes.pipeline_parallel,
+        batch=recipe.batch,
     )
 
 

@@ -11,12 +11,12 @@ def processes_that_share(global_rows: int) -> str:
     return ", ".join(str(number) for number in range(1, most + 1) if global_rows % number == 0)
 
 
-def uneven(global_rows: int, processes: int) -> str:
+def uneven(global_rows: int, processes: int, field: str = "batch.global_rows") -> str:
     """Why a global batch cannot be shared out among `processes`, and which numbers can; empty if it can."""
     if global_rows % processes == 0:
         return ""
     return (
-        f"batch.global_rows = {global_rows} cannot be shared out among {processes} processes; allowed: a "
+        f"{field} = {global_rows} cannot be shared out among {processes} processes; allowed: a "
         f"multiple of {processes}, or {processes_that_share(global_rows)} processes"
     )
 

@@ -115,6 +115,23 @@ class Optimizer(Recipe):
     )
 
 
+class BatchStage(Recipe):
+    """From when on the global batch is larger: after so many tokens, or after a share of training."""
+
+    tokens: int = Field(
+        default=0,
+        ge=0,
+        description="Training tokens, padding counted, after which the batch grows (Merrill et al. 2025 grow "
+        "OLMo 1B's after 168 and 503 billion); 0: share says when.",
+    )
+    share: float = Field(
+        default=0.0, ge=0.0, lt=1.0, description="Share of all training tokens after which the batch grows."
+    )
+    global_rows: int = Field(
+        ge=1, le=1_000_000, description="Packed rows in one optimiser step from then on."
+    )
+
+
 class Batch(Recipe):
     """How many rows make one update, on any number of devices: how many of them are read at a time, and how
     often gradients are accumulated, follows from `Runtime`.
@@ -124,8 +141,53 @@ class Batch(Recipe):
         default=32,
         ge=1,
         le=1_000_000,
-        description="Packed rows in one optimiser step; a multiple of the number of processes.",
+        description="Packed rows in one optimiser step; a multiple of the number of processes. With warmup "
+        "those of the first steps.",
     )
+    warmup: tuple[BatchStage, ...] = Field(
+        default=(),
+        max_length=32,
+        description="Batch warm-up: larger and larger batches, one after the other. Source: Merrill et al. "
+        "2025 (arXiv:2505.23971), who double the batch twice; empty: one size.",
+    )
+    learning_rate_scaling: Literal["none", "sqrt", "linear"] = Field(
+        default="sqrt",
+        description="With k times the first batch the learning rate is multiplied by 1, the root of k (for "
+        "Adam: Malladi et al. 2022; so do Merrill et al. 2025 and OLMo-core's BatchSizeSchedulerCallback) or "
+        "k (for SGD). Without warmup nothing.",
+    )
+
+    @model_validator(mode="after")
+    def _grows(self) -> Batch:
+        rows, place, unit = self.global_rows, 0.0, ""
+        for number, stage in enumerate(self.warmup):
+            if (stage.tokens > 0) == (stage.share > 0):
+                raise ValueError(
+                    f"warmup.{number}: tokens={stage.tokens}, share={stage.share}: one must be above 0"
+                )
+            now = "tokens" if stage.tokens else "share"
+            if unit not in ("", now):
+                raise ValueError(f"warmup.{number}.{now}: the stages before it have {unit}; use one of them")
+            unit, later = now, stage.tokens or stage.share
+            if later <= place:
+                raise ValueError(f"warmup.{number}.{unit}={later} must be above {place}, the one before")
+            if stage.global_rows <= rows:
+                raise ValueError(
+                    f"warmup.{number}.global_rows={stage.global_rows} must be above {rows}, the one before"
+                )
+            rows, place = stage.global_rows, later
+        return self
+
+    @property
+    def largest(self) -> int:
+        """Rows of the largest step, the last one."""
+        return self.warmup[-1].global_rows if self.warmup else self.global_rows
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Rows of a step by the field that says so, in the order of training."""
+        later = {f"batch.warmup.{n}.global_rows": stage.global_rows for n, stage in enumerate(self.warmup)}
+        return {"batch.global_rows": self.global_rows, **later}
 
 
 class _TrainingRecipe(Recipe):
@@ -161,7 +223,7 @@ class _TrainingRecipe(Recipe):
     def check_runtime(self, runtime: Runtime) -> None:
         processes = runtime.kubernetes.world_size if runtime.kubernetes else 1
         lines = [
-            uneven(self.batch.global_rows, processes),
+            *(uneven(rows, processes, field) for field, rows in self.batch.sizes.items()),
             uneven_groups(self.backend.hybrid_sharding, processes) if runtime.kubernetes else "",
         ]
         if any(lines):
@@ -187,6 +249,15 @@ class PretrainingRecipe(_TrainingRecipe):
         "shards hold means further epochs, each in a new order.",
     )
     seed: int = Field(default=0, ge=0, le=2**31 - 1, description="Seed of initial weights and data order.")
+
+    @model_validator(mode="after")
+    def _grows_while_training(self) -> Self:
+        for number, stage in enumerate(self.batch.warmup):
+            if stage.tokens >= self.tokens:
+                raise ValueError(
+                    f"batch.warmup.{number}.tokens={stage.tokens} must be below tokens={self.tokens}"
+                )
+        return self
 
 
 class SftRecipe(_TrainingRecipe):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from codellm_dag.recipes.base import InvalidRecipeError
 from codellm_dag.recipes.global_batch import largest_micro_rows, processes_that_share
+from codellm_dag.recipes.training import Batch
 from codellm_dag.scaling.allocator import resident_bytes
 from codellm_dag.scaling.memory import (
     PRECISIONS,
@@ -16,6 +17,7 @@ from codellm_dag.scaling.memory import (
     data_parallel_memory,
     parallel_memory,
 )
+from codellm_dag.training.batch_schedule import batch_schedule
 from codellm_dag.training.devices import Device
 from codellm_dag.training.flops import training_flops_per_token
 
@@ -32,7 +34,8 @@ gaps between blocks. A convention, not a measurement."""
 class Question:
     """What is planned. ``tokens``: of the whole run, 0 if unknown. ``price``: of a device-hour, 0 if unknown.
 
-    ``tensor``, ``pipeline``: degrees to show; 0 takes the smallest that fit.
+    ``tensor``, ``pipeline``: degrees to show; 0 takes the smallest that fit. ``batch``: how a batch grows to
+    its `global_rows`, None where it is that large from the start.
     """
 
     work: Work
@@ -45,6 +48,7 @@ class Question:
     shard_group: int = 0
     tensor: int = 0
     pipeline: int = 0
+    batch: Batch | None = None
 
 
 @dataclass(frozen=True)
@@ -85,11 +89,13 @@ def plan_run(question: Question) -> RunPlan:
     """Answer `question`. Raises InvalidRecipeError where rows or degrees cannot be shared out."""
     work, devices = question.work, question.devices
     per_token = training_flops_per_token(work.model, work.length)
-    step_tokens = question.global_rows * work.length
-    steps = question.tokens // step_tokens if question.tokens else None
+    batch = question.batch or Batch(global_rows=question.global_rows)
+    schedule = batch_schedule(batch, question.tokens // work.length, work.length) if question.tokens else None
+    steps = schedule.steps if schedule else None
     if steps == 0:
+        step_tokens = batch.global_rows * work.length
         raise InvalidRecipeError(f"tokens = {question.tokens}: less than one step of {step_tokens} tokens")
-    flops = steps * step_tokens * per_token if steps else None
+    flops = schedule.rows * work.length * per_token if schedule else None
     peak = question.device.peak(work.precision)
     hours = flops / (devices * peak * question.mfu) / 3600 if flops and peak else None
     device_hours = hours * devices if hours is not None else None

@@ -79,11 +79,13 @@ class Reporter(TrainerCallback):
         if "loss" not in entry:
             return
         step = int(entry["step"])
+        grown = {"global_rows": self.plan.schedule.at(step - 1).rows} if self.plan.growth else {}
         self.report.point(
             step,
             loss=entry["loss"],
             learning_rate=entry["learning_rate"],
             grad_norm=entry.get("grad_norm", 0.0),
+            **grown,
         )
         done, total = (self.plan.rows_until(at) * self.sequence_length for at in (step, self.plan.steps))
         self.report.progress(done, total, unit="tokens", note=f"loss {entry['loss']:.3f}")

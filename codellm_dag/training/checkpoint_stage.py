@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from codellm_dag.stages.protocol import Inputs, Report
 from codellm_dag.training.backends.protocol import TrainingJob, TrainingRecipe
 from codellm_dag.training.backends.protocol import run as run_backend
+from codellm_dag.training.batch_schedule import BatchSchedule
 from codellm_dag.training.batches import micro_rows
 from codellm_dag.training.output import run_identity, save_checkpoint
 from codellm_dag.training.plan import Plan
@@ -30,26 +32,32 @@ def train_checkpoint(
     build: Callable[[], Any],
     tokenizer: Path,
     rows: Rows,
-    steps: int,
+    schedule: BatchSchedule,
     messages: Sequence[list[dict[str, str]]] = (),
     finish: Callable[[Any], Any] = lambda model: model,
 ) -> None:
-    """Train the model of `build` for `steps` steps, and write it to `out`; in SFT as a chat model.
+    """Train the model of `build` by `schedule`, and write it to `out`; in SFT as a chat model.
 
     `build`, `tokenizer`, `rows` and `messages` are those of `TrainingJob`; `finish` makes of the trained
     model what is written. Metrics: parameters, tokens (with a loss), steps, loss_first, loss_last (mean of
     the last tenth of steps), and those of the backend. Raises what the backend raises.
     """
-    processes = Processes.join()
+    processes, steps = Processes.join(), schedule.steps
+    most = report.runtime.micro_rows
+    micro = [micro_rows(rows, processes.size, most, field) for field, rows in recipe.batch.sizes.items()]
     plan = Plan(
         recipe.optimizer,
         recipe.batch,
         steps,
         recipe.seed,
         run_identity(recipe, inputs, report.runtime.threads),
-        micro_rows(recipe.batch.global_rows, processes.size, report.runtime.micro_rows),
+        micro[0],
         recipe.divergence,
         recipe.compute,
+        tuple(
+            replace(part, micro_rows=rows)
+            for part, rows in zip(schedule.stretches[1:], micro[1:], strict=True)
+        ),
     )
     with tempfile.TemporaryDirectory(prefix="training-") as work:
         job = TrainingJob(

@@ -58,7 +58,9 @@ class ResumeFolder:
         return path if self._identity_of(path) == self.identity else None
 
     def layouts_of(self, path: Path) -> list[str]:
-        """Processes x rows of a forward pass, e.g. ``4x2``; several where it was resumed with others."""
+        """Processes x rows of a forward pass, e.g. ``4x2``, or ``4x1/2`` where the batch grows; several where
+        it was resumed with others.
+        """
         return (path / _LAYOUTS).read_text(encoding="utf-8").split()
 
     def rollbacks_of(self, path: Path) -> list[Rollback]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from codellm_dag.recipes.training import Batch
 from codellm_dag.recipes.training import Optimizer as OptimizerRecipe
 from codellm_dag.recipes.training_options import Compute, Divergence
+from codellm_dag.training.batch_schedule import BatchSchedule, Stretch
 
 
 class ResumeMismatchError(RuntimeError):
@@ -24,7 +26,8 @@ class DivergedError(RuntimeError):
 @dataclass(frozen=True)
 class Plan:
     """How a run trains. ``steps``: optimiser steps, at least 1. ``identity`` names the run whose checkpoints
-    may be resumed. ``micro_rows``: rows of one forward pass of one process (see `batches.micro_rows`).
+    may be resumed. ``micro_rows``: rows of one forward pass of one process (see `batches.micro_rows`) in
+    the first step; ``growth``: the batch sizes after the first one.
     """
 
     optimizer: OptimizerRecipe
@@ -35,6 +38,13 @@ class Plan:
     micro_rows: int
     divergence: Divergence = field(default_factory=Divergence)
     compute: Compute = field(default_factory=Compute)
+    growth: tuple[Stretch, ...] = ()
+
+    @cached_property
+    def schedule(self) -> BatchSchedule:
+        """The batch size of every step."""
+        first = Stretch(0, 0, self.batch.global_rows, self.micro_rows)
+        return BatchSchedule(self.steps, (first, *self.growth))
 
     @property
     def rollback_steps(self) -> int:
@@ -43,7 +53,7 @@ class Plan:
 
     def rows_until(self, step: int) -> int:
         """Rows that the first `step` steps read."""
-        return step * self.batch.global_rows
+        return self.schedule.rows_until(step)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from codellm_dag.recipes.training import PretrainingRecipe
 from codellm_dag.stages.protocol import Inputs, Report
 from codellm_dag.tokens import tokenizer as tokenizers
 from codellm_dag.tokens.special import END_OF_TEXT
+from codellm_dag.training.batch_schedule import batch_schedule
 from codellm_dag.training.checkpoint_stage import train_checkpoint
 from codellm_dag.training.model import new_model
 from codellm_dag.training.rows import InvalidTrainingDataError, ShardRows
@@ -44,12 +45,12 @@ def run(recipe: PretrainingRecipe, inputs: Inputs, out: Path, report: Report) ->
             f"model.maximum_positions = {recipe.model.maximum_positions} is below the shards' "
             f"sequence_length = {rows.sequence_length}; raise it"
         )
-    step_tokens = recipe.batch.global_rows * rows.sequence_length
-    steps = recipe.tokens // step_tokens
-    if not steps:
+    length = rows.sequence_length
+    schedule = batch_schedule(recipe.batch, recipe.tokens // length, length)
+    if not schedule.steps:
         raise InvalidTrainingDataError(
-            f"tokens = {recipe.tokens} is less than one step of {step_tokens} tokens; raise it or lower "
-            "batch.global_rows"
+            f"tokens = {recipe.tokens} is less than one step of {recipe.batch.global_rows * length} tokens; "
+            "raise it or lower batch.global_rows"
         )
     end_of_text = tokenizers.token_id(vocabulary, END_OF_TEXT)
     start = start_of(recipe.start, inputs)
@@ -67,6 +68,6 @@ def run(recipe: PretrainingRecipe, inputs: Inputs, out: Path, report: Report) ->
         build=build,
         tokenizer=tokenizer,
         rows=rows,
-        steps=steps,
+        schedule=schedule,
     )
-    report.metric(epochs=steps * recipe.batch.global_rows / len(rows))
+    report.metric(epochs=schedule.rows / len(rows))

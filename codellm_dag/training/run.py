@@ -72,7 +72,8 @@ class _Run:
         self.report.log(f"resuming from {start.name}" if start else "no checkpoint to resume from")
         if start:
             self.layouts, self.rollbacks = self.folder.layouts_of(start), self.folder.rollbacks_of(start)
-        if self.layouts[-1:] != [layout := f"{self.processes.size}x{self.plan.micro_rows}"]:
+        rows = "/".join(str(part.micro_rows) for part in self.plan.schedule.stretches)
+        if self.layouts[-1:] != [layout := f"{self.processes.size}x{rows}"]:
             self.layouts.append(layout)
         if len(self.layouts) > 1:
             self.report.metric(processes=", then ".join(self.layouts))

@@ -3,21 +3,41 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from codellm_dag.recipes.training import Optimizer
+from codellm_dag.training.plan import Plan
+
+_POWERS = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}
 
 
-def learning_rate_share(step: int, total: int, recipe: Optimizer) -> float:
+def learning_rate_factor(step: int, plan: Plan) -> float:
+    """What the peak learning rate is multiplied by at `step` (from 0) of a run.
+
+    The share of the peak, times what the batch's growth asks for: nothing, or k or its root with k times the
+    first batch.
+    """
+    larger = plan.schedule.at(step).rows / plan.batch.global_rows
+    scale = larger ** _POWERS[plan.batch.learning_rate_scaling]
+    return scale * learning_rate_share(step, plan.steps, plan.optimizer, plan.rows_until)
+
+
+def learning_rate_share(
+    step: int, total: int, recipe: Optimizer, rows_until: Callable[[int], int] = int
+) -> float:
     """The share of the peak learning rate at `step` (from 0) of `total`.
 
     Warm-up is linear and reaches the peak in its last step. Then by ``recipe.schedule``: half a cosine, a
     line, or a plateau with a final line, each down to ``final_fraction`` in the last step; or constant.
+    Progress counts rows: ``rows_until(n)`` are read in the first n steps, by default one a step. So the
+    learning rate at a token is the same, but for rounding to steps, however the batch grows.
     """
-    warmup = math.ceil(recipe.warmup_fraction * total)
-    if step < warmup:
-        return (step + 1) / warmup
-    left = max(1, total - warmup - 1)
-    progress = min(1.0, (step - warmup) / left)
+    first, rows, done = rows_until(1), rows_until(total), rows_until(step)
+    warmup = math.ceil(recipe.warmup_fraction * (rows / first)) * first
+    if done < warmup:
+        return min(1.0, rows_until(step + 1) / warmup)
+    left = max(1, rows_until(total - 1) - warmup)
+    progress = min(1.0, (done - warmup) / left)
     if recipe.schedule == "cosine":
         return recipe.final_fraction + (1 - recipe.final_fraction) * 0.5 * (1 + math.cos(math.pi * progress))
     if recipe.schedule == "linear":

@@ -15,6 +15,7 @@ from codellm_dag.recipes.training import SftRecipe
 from codellm_dag.stages.protocol import Inputs, Report
 from codellm_dag.tokens import tokenizer as tokenizers
 from codellm_dag.tokens.special import END_OF_TEXT
+from codellm_dag.training.batch_schedule import batch_schedule
 from codellm_dag.training.chat_examples import read_messages, tokenized
 from codellm_dag.training.checkpoint_stage import train_checkpoint
 from codellm_dag.training.lora import merged, with_adapters
@@ -47,8 +48,10 @@ def run(recipe: SftRecipe, inputs: Inputs, out: Path, report: Report) -> None:
     entries = vocabulary.get_vocab_size()
     _check(AutoConfig.from_pretrained(checkpoint, local_files_only=True), entries, recipe.sequence_length)
     own = recipe.epochs * len(rows)
-    steps = max(1, round(own / (1.0 - recipe.replay) / recipe.batch.global_rows))
-    read = _with_replay(recipe, inputs, rows, steps * recipe.batch.global_rows, entries)
+    schedule = batch_schedule(
+        recipe.batch, own / (1.0 - recipe.replay), recipe.sequence_length, lambda steps: max(1, round(steps))
+    )
+    read = _with_replay(recipe, inputs, rows, schedule.rows, entries)
     train_checkpoint(
         "sft_checkpoint",
         recipe,
@@ -58,7 +61,7 @@ def run(recipe: SftRecipe, inputs: Inputs, out: Path, report: Report) -> None:
         build=lambda: _model(checkpoint, recipe),
         tokenizer=checkpoint,
         rows=read,
-        steps=steps,
+        schedule=schedule,
         messages=messages,
         finish=lambda model: merged(model, out) if recipe.lora.rank else model,
     )
@@ -68,7 +71,7 @@ def run(recipe: SftRecipe, inputs: Inputs, out: Path, report: Report) -> None:
         rows=len(rows),
         padding_share=rows.padding_share,
         rows_replayed=read.replayed if isinstance(read, ReplayRows) else 0,
-        epochs=steps * recipe.batch.global_rows * (1.0 - recipe.replay) / len(rows),
+        epochs=schedule.rows * (1.0 - recipe.replay) / len(rows),
     )
 
 

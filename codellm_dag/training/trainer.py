@@ -33,7 +33,7 @@ from codellm_dag.training.plan import Plan
 from codellm_dag.training.processes import Processes
 from codellm_dag.training.rows import IGNORED
 from codellm_dag.training.saving import Saver, snapshot
-from codellm_dag.training.schedule import learning_rate_share
+from codellm_dag.training.schedule import learning_rate_factor
 
 
 class PackedTrainer(Trainer):
@@ -70,8 +70,8 @@ class PackedTrainer(Trainer):
         """This rank's rows in their given order."""
         rows = self.train_dataset
         assert isinstance(rows, OrderedRows)
-        batches = MicroBatches(len(rows), self.plan.micro_rows, self.processes)
-        return DataLoader(rows, batch_sampler=batches)
+        batches = MicroBatches(self.plan, self.processes)
+        return DataLoader(rows, batch_sampler=batches, collate_fn=rows.together)
 
     def _wrap_model(self, model: Any, training: bool = True, dataloader: Any = None) -> Any:
         if self.processes.size == 1:
@@ -92,13 +92,19 @@ class PackedTrainer(Trainer):
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """The recipe's schedule on every group's own peak."""
-        del optimizer
+        del optimizer, num_training_steps
         assert self.optimizer is not None
         self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, lambda step: learning_rate_share(step, num_training_steps, self.plan.optimizer)
+            self.optimizer, lambda step: learning_rate_factor(step, self.plan)
         )
         self._created_lr_scheduler = True
         return self.lr_scheduler
+
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Any:
+        """Loss and gradients of a micro-batch; none of one that a smaller batch leaves empty."""
+        if not len(inputs["input_ids"]):
+            return torch.zeros((), device=self.args.device)
+        return super().training_step(model, inputs, num_items_in_batch)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -113,8 +119,8 @@ class PackedTrainer(Trainer):
         with autocast(self.plan.compute):
             losses = self.row_losses(model, batch)
         if isinstance(losses, RouterBalance):
-            weight = causal_model(self.model).config.router_aux_loss_coef / self.plan.batch.global_rows
-            balance = losses.balance * weight
+            weight = causal_model(self.model).config.router_aux_loss_coef
+            balance = losses.balance * (weight / self.plan.schedule.at(self.state.global_step).rows)
             return (losses.targets.sum() / num_items_in_batch + balance) * self.processes.size
         return losses.sum() * self.processes.size / num_items_in_batch
 

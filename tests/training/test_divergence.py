@@ -24,16 +24,18 @@ from tests.training.test_pretrained_checkpoint import child, run
 RECIPE = TINY.with_changes({"divergence": {"action": "rollback", "rollback_steps": 3, "skip_steps": 0}})
 
 
-def poison(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The rows that step 9 reads in an undisturbed run have a NaN loss, when they are read together."""
+def poison(monkeypatch: pytest.MonkeyPatch, first: int = 32, count: int = 4) -> None:
+    """The `count` rows from the place `first`, those of step 9 of an undisturbed run, have a NaN loss when
+    they are read together.
+    """
     honest = trainer.PackedTrainer.compute_loss
 
     def compute_loss(self: Any, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         loss = honest(self, model, inputs, *args, **kwargs)
         rows = self.train_dataset
-        raw = row_order(len(rows.rows), 36, self.plan.seed)[32:36]
+        raw = row_order(len(rows.rows), first + count, self.plan.seed)[first:]
         step = self.state.global_step
-        reads = rows.order[step * 4 : step * 4 + 4]
+        reads = rows.order[self.plan.rows_until(step) : self.plan.rows_until(step + 1)]
         return loss * math.nan if list(reads) == list(raw) else loss
 
     monkeypatch.setattr(trainer.PackedTrainer, "compute_loss", compute_loss)

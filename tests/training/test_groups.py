@@ -197,9 +197,10 @@ def test_losses_do_not_depend_on_the_rows_of_a_forward_pass(inputs: Inputs, tmp_
 
 
 def test_micro_batches_of_all_ranks_are_those_of_one() -> None:
-    alone = list(MicroBatches(24, 2, Processes()))
+    plan = Plan(TINY.optimizer, Batch(global_rows=12), 2, 0, "", 2)
+    alone = list(MicroBatches(plan, Processes()))
     assert alone[:3] == [[0, 1], [2, 3], [4, 5]]
-    shares = [list(MicroBatches(24, 2, Processes(rank, 3))) for rank in range(3)]
+    shares = [list(MicroBatches(plan, Processes(rank, 3))) for rank in range(3)]
     assert [len(share) for share in shares] == [4, 4, 4]
     assert [batch for turn in zip(*shares, strict=True) for batch in turn] == alone
 

@@ -57,7 +57,11 @@ def render(job: TrainingJob) -> Rendered:
 
 
 def configuration(job: TrainingJob) -> dict[str, Any]:
-    """The values of DeepSpeed's configuration file."""
+    """The values of DeepSpeed's configuration file.
+
+    Where the batch grows, accumulation is that of the step with most: DeepSpeed only asks whether there is
+    any, and is told at each pass whether it is a step's last.
+    """
     stage, offload = job.backend.zero_stage, job.backend.offload
     zero: dict[str, Any] = {"stage": stage}
     if offload:
@@ -65,7 +69,7 @@ def configuration(job: TrainingJob) -> dict[str, Any]:
     if offload and stage == 3:
         zero["offload_param"] = {"device": "cpu"}
     return {
-        "train_batch_size": job.plan.batch.global_rows,
+        "train_batch_size": job.micro_rows * job.accumulation * job.processes,
         "train_micro_batch_size_per_gpu": job.micro_rows,
         "gradient_accumulation_steps": job.accumulation,
         "gradient_clipping": job.plan.optimizer.gradient_clip,

@@ -49,7 +49,8 @@ class TrainingJob:
     ``build`` makes the Hugging Face model to start from, float32, with the same weights in every process.
     ``tokenizer`` is the tokenizer's folder. ``rows`` are packed rows, which in-process backends read in the
     order of `row_order`; ``messages`` the SFT conversations for frameworks that pack themselves (empty in
-    pretraining). ``processes`` share every step's ``plan.batch.global_rows`` in passes of `micro_rows`.
+    pretraining). ``processes`` share every step's ``plan.batch.global_rows`` in passes of `micro_rows`; where
+    the batch grows, these are the first step's.
     ``work`` is a scratch folder of this process, ``resume`` survives attempts (see `Report.resume_dir`).
     """
 
@@ -80,8 +81,10 @@ class TrainingJob:
 
     @property
     def accumulation(self) -> int:
-        """Forward passes of one process in one step."""
-        return self.plan.batch.global_rows // (self.processes * self.plan.micro_rows)
+        """Forward passes of one process in one step, in the step that has most."""
+        from codellm_dag.training.batches import accumulation_steps
+
+        return accumulation_steps(self.plan, self.processes)
 
     def model_folder(self) -> Path:
         """A Hugging Face folder of the model to start from with its tokenizer, written on the first call."""

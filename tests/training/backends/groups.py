@@ -70,6 +70,7 @@ class Group:
         stop_after: int = 0,
         save_always: bool = False,
         own_disks: bool = False,
+        micro_rows: int = 0,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with socket.create_server(("127.0.0.1", 0)) as free:
@@ -79,7 +80,7 @@ class Group:
         for rank, result in enumerate(self._results):
             resume = folder / (f"resume-{rank}" if own_disks else "resume")
             job = (recipe, inputs, folder / ("out" if rank == 0 else f"out-{rank}"), resume, result)
-            options = (rank, processes, port, stop_after, save_always)
+            options = (rank, processes, port, stop_after, save_always, micro_rows)
             self.processes.append(_CONTEXT.Process(target=_rank, args=(*job, *options)))
         for process in self.processes:
             process.start()
@@ -118,6 +119,7 @@ def _rank(
     port: int,
     stop_after: int,
     save_always: bool,
+    micro_rows: int,
 ) -> None:
     if size > 1:
         where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test"}
@@ -130,7 +132,7 @@ def _rank(
         saving.save_interval = lambda *_: 0.0
     for folder in (out, resume):
         folder.mkdir(parents=True, exist_ok=True)
-    report = RecordingReport(resume, Runtime(threads=1, workers=1))
+    report = RecordingReport(resume, Runtime(threads=1, workers=1, micro_rows=micro_rows))
     report.stop_requested = lambda: bool(stop_after) and len(report.points) >= stop_after - 1
     ended = ""
     try:

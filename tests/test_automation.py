@@ -82,7 +82,7 @@ def test_nothing_runs_by_itself_until_it_is_turned_on():
 
 def test_the_jobs():
     regular = ["lifecycle", "corpora", "pretrain", "post_train", "evaluate"]
-    regular += ["instructions", "scaling_ladder", "training_studies", "sft_frameworks", "retrain"]
+    regular += ["instructions", "scaling_laws", "training_studies", "framework_comparison", "retrain"]
     assert list(selections()) == regular
 
 

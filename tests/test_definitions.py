@@ -123,3 +123,8 @@ def test_stages_that_need_gpus_share_a_pool_in_the_graph_and_in_jobs():
 def test_partitions_of_assets_map_to_partitions_of_their_inputs():
     """Dagster's own check, as `dagster definitions validate` makes it."""
     defs.resolve_asset_graph().validate_partitions()
+
+
+def test_a_server_can_load_the_code_location():
+    """What `dagster dev` does, and `dagster job execute` does not: every job at once, names checked."""
+    defs.get_repository_def().load_all_definitions()

@@ -31,7 +31,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 def run(**config: object) -> dg.ExecuteInProcessResult:
     with dg.DagsterInstance.ephemeral() as instance:
-        return defs.resolve_job_def("sft_frameworks").execute_in_process(
+        return defs.resolve_job_def("framework_comparison").execute_in_process(
             run_config={"ops": {"framework_checkpoint": {"config": config}}},
             instance=instance,
             raise_on_error=False,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -199,26 +199,6 @@ class _TrainingRecipe(Recipe):
     )
     compute: Compute = Field(default_factory=Compute, description="Precision, recomputation, kernels.")
     batch: Batch = Field(default_factory=Batch, description="Global batch.")
-
-    @model_validator(mode="after")
-    def _backend_expresses(self) -> Self:
-        parts = {name: part for name in ("compute", "lora") if (part := getattr(self, name, None))}
-        lines = [
-            f"{name}.{field} = {value}: {self.backend.name} cannot express it; allowed: "
-            f"{type(part).model_fields[field].default}, or backend.name = trainer"
-            for name, part in parts.items()
-            for field, value in part
-            if self.backend.name != "trainer" and value != type(part).model_fields[field].default
-        ]
-        experts = getattr(getattr(self, "model", None), "experts", 0)
-        if experts and self.backend.name in ("deepspeed", "fsdp2"):
-            lines.append(
-                f"model.experts = {experts}: {self.backend.name} leaves the router's loss out; allowed: 0, "
-                "or another backend"
-            )
-        if lines:
-            raise ValueError("; ".join(lines))
-        return self
 
     def check_runtime(self, runtime: Runtime) -> None:
         processes = runtime.kubernetes.world_size if runtime.kubernetes else 1

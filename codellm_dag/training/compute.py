@@ -38,9 +38,10 @@ def compute_arguments(recipe: Compute) -> dict[str, Any]:
 
 
 def prepare(model: Any, recipe: Compute) -> None:
-    """Compile the blocks of `model` in place, where the recipe says so; its weights keep their names."""
-    if recipe.compile:
-        causal_model(model).base_model.compile()
+    """Compile the blocks of `model` in place, once, where the recipe says so; weights keep their names."""
+    body = causal_model(model).base_model
+    if recipe.compile and body._compiled_call_impl is None:
+        body.compile()
 
 
 def autocast(recipe: Compute) -> AbstractContextManager[Any]:

@@ -1,4 +1,4 @@
-"""What of a training recipe an outside framework expresses; asked before a launch, so without PyTorch."""
+"""What of a training recipe a backend expresses; asked before a launch, so without PyTorch."""
 
 from __future__ import annotations
 
@@ -47,6 +47,28 @@ def refuse_all_but(recipe: PretrainingRecipe | SftRecipe, expressed: frozenset[s
     if recipe.optimizer.name != "adamw":
         lines.append(f"optimizer.name = {recipe.optimizer.name}: {name} has another one; allowed: adamw")
     return lines
+
+
+def refuse_where_sharded(recipe: PretrainingRecipe | SftRecipe, *, compiles: bool) -> list[str]:
+    """Lines for what our own trainers cannot do with a model that is shared out over processes.
+
+    ``compiles``: whether the backend can train compiled blocks.
+    """
+    allowed = {
+        "optimizer.name": (("adamw",), "Muon needs whole matrices, which are cut into pieces"),
+        "compute.precision": (("fp32", "bf16"), "the scale of its loss is not kept for pieces of a model"),
+        "compute.compile": (
+            (False, True) if compiles else (False,),
+            "its hooks around layers cannot be compiled",
+        ),
+    }
+    values, name = flat(recipe), recipe.backend.name
+    return [
+        f"{field} = {values[field]}: {name}: {why}; allowed: {', '.join(map(str, can))}, or backend.name = "
+        "trainer"
+        for field, (can, why) in allowed.items()
+        if values[field] not in can
+    ]
 
 
 def refuse_kind(recipe: PretrainingRecipe | SftRecipe, wanted: type[Recipe]) -> list[str]:

@@ -20,13 +20,17 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
+from codellm_dag.recipes.training_options import Compute
+from codellm_dag.training.model import causal_model
 from codellm_dag.training.sharded import ShardedTrainer
 
 _SHARDS = "shards"
 _SCHEDULE = "scheduler.pt"
+_TRAINED = StateDictOptions(ignore_frozen_params=True, strict=False)
+"""What checkpoints hold: beside adapters the weights stay as they were."""
 
 
 class NotShardedError(RuntimeError):
@@ -41,10 +45,16 @@ def mesh_of(processes: int, group: int) -> DeviceMesh:
     return init_device_mesh(device, (processes // group, group), mesh_dim_names=("replicate", "shard"))
 
 
-def shard(model: Any, mesh: DeviceMesh) -> None:
-    """Shard a Hugging Face decoder in place, each layer on its own. Raises NotShardedError."""
-    for layer in model.base_model.layers:
-        fully_shard(layer, mesh=mesh)
+def shard(model: Any, mesh: DeviceMesh, compute: Compute) -> None:
+    """Shard a Hugging Face decoder in place, each layer on its own. Raises NotShardedError.
+
+    With bf16 the layers' weights are gathered in 16 bits and their gradients summed in float32; embeddings,
+    the output matrix and what flows from layer to layer stay float32, as where nothing is sharded.
+    """
+    half = torch.bfloat16 if compute.precision == "bf16" else None
+    policy = MixedPrecisionPolicy(half, reduce_dtype=torch.float32, cast_forward_inputs=False)
+    for layer in causal_model(model).base_model.layers:
+        fully_shard(layer, mesh=mesh, mp_policy=policy)
     fully_shard(model, mesh=mesh)
     for name, parameter in model.named_parameters():
         if not isinstance(parameter, DTensor):
@@ -58,7 +68,7 @@ class Fsdp2Trainer(ShardedTrainer):
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """The recipe's optimizer over the shards, which are made here: `Trainer` asks for it first."""
-        shard(self.model, mesh_of(self.processes.size, self.sharding_group))
+        shard(self.model, mesh_of(self.processes.size, self.sharding_group), self.plan.compute)
         return super().create_optimizer(model)
 
     def _wrap_model(self, model: Any, training: bool = True, dataloader: Any = None) -> Any:
@@ -72,7 +82,7 @@ class Fsdp2Trainer(ShardedTrainer):
         return _whole(super()._get_grad_norm(model, grad_norm))
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        model, optimizer = get_state_dict(self.model, self._own_optimizer())
+        model, optimizer = get_state_dict(self.model, self._own_optimizer(), options=_TRAINED)
         save({"model": model, "optimizer": optimizer}, checkpoint_id=Path(output_dir, _SHARDS))
         if self.processes.first:
             torch.save(self.lr_scheduler.state_dict(), Path(output_dir, _SCHEDULE))
@@ -84,11 +94,15 @@ class Fsdp2Trainer(ShardedTrainer):
         if checkpoint is None:
             return
         optimizer = self._own_optimizer()
-        model_state, optimizer_state = get_state_dict(self.model, optimizer)
+        model_state, optimizer_state = get_state_dict(self.model, optimizer, options=_TRAINED)
         state = {"model": model_state, "optimizer": optimizer_state}
         load(state, checkpoint_id=Path(checkpoint, _SHARDS))
         set_state_dict(
-            self.model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"]
+            self.model,
+            optimizer,
+            model_state_dict=state["model"],
+            optim_state_dict=state["optimizer"],
+            options=_TRAINED,
         )
         self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint, _SCHEDULE), weights_only=True))
 

@@ -18,6 +18,7 @@ from codellm_dag.training.callbacks import Reporter, SaveWhenDue
 from codellm_dag.training.checkpoints import ResumeFolder
 from codellm_dag.training.compute import check_compute, compute_arguments, prepare
 from codellm_dag.training.determinism import deterministic
+from codellm_dag.training.disks import bring_folder_to_all
 from codellm_dag.training.divergence import Diverging, Rollback
 from codellm_dag.training.plan import DivergedError, Plan, ResumeMismatchError, Trained
 from codellm_dag.training.processes import Processes
@@ -117,10 +118,14 @@ class _Run:
     def _go_back(self, rollback: Rollback) -> Path | None:
         """The checkpoint to go on from, in every process; it tells of the rollbacks from now on."""
         gc.collect()  # a DistributedDataParallel that is gone leaves the parameters' gradients alone
+        self.model = self.kind.model_to_go_back(self.model)
+        prepare(self.model, self.plan.compute)
+        name = ""
         if self.processes.first:
             found = self.folder.to_go_back_to(rollback.step)
             assert found is not None, f"no checkpoint at a multiple of {self.plan.rollback_steps} steps"
-            self.folder.go_back_to(found, self.rollbacks)
+            name = self.folder.go_back_to(found, self.rollbacks).name
+        bring_folder_to_all(self.folder.folder / self.processes.word_of_first(name), self.processes)
         return _common_start(self.folder, self.processes)
 
 

@@ -62,6 +62,11 @@ class PackedTrainer(Trainer):
         self.rollbacks: list[Rollback] = []
         self.loss_is_scaled_for_ga = True  # compute_loss divides by the global batch's targets
 
+    @classmethod
+    def model_to_go_back(cls, model: Any) -> Any:
+        """What a run that goes back loads a checkpoint into: here the same `model`."""
+        return model
+
     def gathered_model(self) -> Any:
         """The trained model with all its weights in rank 0, None in other ranks; all ranks call it."""
         return self.model if self.processes.first else None
@@ -87,7 +92,8 @@ class PackedTrainer(Trainer):
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
         """The recipe's optimizer."""
         del model
-        self.optimizer = make_optimizer(self.model, self.plan.optimizer)  # type: ignore[arg-type]
+        assert isinstance(self.model, torch.nn.Module)
+        self.optimizer = make_optimizer(self.model, self.plan.optimizer)
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:

@@ -10,6 +10,7 @@ import os
 from typing import Any
 
 import torch
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from codellm_dag.training.plan import ResumeMismatchError
 from codellm_dag.training.processes import Processes
@@ -34,6 +35,12 @@ class ZeroTrainer(ShardedTrainer):
     def _wrap_model(self, model: Any, training: bool = True, dataloader: Any = None) -> Any:
         del training, dataloader
         return model  # `Trainer` makes the engine
+
+    @classmethod
+    def new_model(cls) -> Any:
+        """What `build` makes, whole: while ZeRO-3 is on, `transformers` cuts up each model that it loads."""
+        unset_hf_deepspeed_config()
+        return super().new_model()
 
     def gathered_model(self) -> Any:
         """A new model with the float32 weights of all ranks, in rank 0."""

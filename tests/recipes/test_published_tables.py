@@ -61,5 +61,5 @@ def test_what_is_not_there_or_not_whole_is_refused() -> None:
         published_tables("nosuch")
     with pytest.raises(InvalidRecipeError, match="fsdp2 cannot express it"):
         preset_recipe("pretrained_checkpoint", PretrainingRecipe, "pretrain-7b").with_changes(
-            {"compute.precision": "bf16"}
+            {"backend.zero_stage": 3}
         )

@@ -2,7 +2,8 @@
 
 Rows, losses, optimizer, schedule and identity are the trainer's own; DeepSpeed shards, sums, clips and saves.
 Needs the extra ``deepspeed``. The optimizer is PyTorch's AdamW also with offload: DeepSpeed's own is compiled
-when it is first used. Muon works on whole matrices, which ZeRO does not keep.
+when it is first used. bf16 is DeepSpeed's section ``torch_autocast``, as in the trainer: weights, summed
+gradients, optimizer state and checkpoints are float32.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from codellm_dag.training.backends.protocol import (
     TrainingJob,
     TrainingRecipe,
 )
+from codellm_dag.training.expressing import refuse_where_sharded
 
 CONFIG = "deepspeed.json"
 
@@ -36,19 +38,8 @@ def version() -> str:
 
 
 def refusals(recipe: TrainingRecipe) -> list[str]:
-    """Muon, and going back to an earlier checkpoint."""
-    lines = []
-    if recipe.optimizer.name != "adamw":
-        lines.append(
-            f"optimizer.name = {recipe.optimizer.name}: ZeRO cuts matrices into pieces; allowed: adamw, or "
-            "backend.name = trainer"
-        )
-    if recipe.divergence.action != "stop":
-        lines.append(
-            f"divergence.action = {recipe.divergence.action}: a DeepSpeed engine cannot be set back; "
-            "allowed: stop, or backend.name = trainer"
-        )
-    return lines
+    """Muon, fp16, and compiled blocks."""
+    return refuse_where_sharded(recipe, compiles=False)
 
 
 def render(job: TrainingJob) -> Rendered:
@@ -73,6 +64,11 @@ def configuration(job: TrainingJob) -> dict[str, Any]:
         "train_micro_batch_size_per_gpu": job.micro_rows,
         "gradient_accumulation_steps": job.accumulation,
         "gradient_clipping": job.plan.optimizer.gradient_clip,
+        "torch_autocast": {
+            "enabled": job.plan.compute.precision == "bf16",
+            "dtype": "bfloat16",
+            "lower_precision_safe_modules": [],  # what travels between processes stays float32
+        },
         "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
@@ -98,7 +94,8 @@ def train(job: TrainingJob, rendered: Rendered, report: Report) -> Finished:
     from codellm_dag.training.run import train as train_packed
     from codellm_dag.training.zero import ZeroTrainer
 
-    settings = json.loads(rendered.files[CONFIG])
-    return Finished(
-        *train_packed(job.build(), job.rows, job.plan, report, kind=ZeroTrainer, deepspeed=settings)
-    )
+    class Sharded(ZeroTrainer):
+        build = staticmethod(job.build)
+
+    values = {"deepspeed": json.loads(rendered.files[CONFIG]), "bf16": False}  # its own section says bf16
+    return Finished(*train_packed(job.build(), job.rows, job.plan, report, kind=Sharded, **values))

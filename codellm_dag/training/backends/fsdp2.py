@@ -12,6 +12,7 @@ from codellm_dag.recipes.backends import uneven_groups
 from codellm_dag.recipes.base import InvalidRecipeError
 from codellm_dag.stages.protocol import Report
 from codellm_dag.training.backends.protocol import Finished, Rendered, TrainingJob, TrainingRecipe
+from codellm_dag.training.expressing import refuse_where_sharded
 
 CONFIG = "fsdp2.json"
 
@@ -24,19 +25,8 @@ def version() -> str:
 
 
 def refusals(recipe: TrainingRecipe) -> list[str]:
-    """Muon, and going back to an earlier checkpoint."""
-    lines = []
-    if recipe.optimizer.name != "adamw":
-        lines.append(
-            f"optimizer.name = {recipe.optimizer.name}: FSDP2 cuts matrices into pieces; allowed: adamw, or "
-            "backend.name = trainer"
-        )
-    if recipe.divergence.action != "stop":
-        lines.append(
-            f"divergence.action = {recipe.divergence.action}: a sharded model is not set back; "
-            "allowed: stop, or backend.name = trainer"
-        )
-    return lines
+    """Muon and fp16."""
+    return refuse_where_sharded(recipe, compiles=True)
 
 
 def render(job: TrainingJob) -> Rendered:
@@ -64,7 +54,8 @@ def train(job: TrainingJob, rendered: Rendered, report: Report) -> Finished:
     from codellm_dag.training.run import train as train_packed
 
     class Sharded(Fsdp2Trainer):
+        build = staticmethod(job.build)
         sharding_group = json.loads(rendered.files[CONFIG])["device_mesh"]["shard"]
 
     Processes.join_group()
-    return Finished(*train_packed(job.build(), job.rows, job.plan, report, kind=Sharded))
+    return Finished(*train_packed(job.build(), job.rows, job.plan, report, kind=Sharded, bf16=False))

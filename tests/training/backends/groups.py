@@ -21,6 +21,7 @@ import torch
 from safetensors.torch import load_file
 
 from codellm_dag.recipes import Recipe, Runtime
+from codellm_dag.recipes.training import SftRecipe
 from codellm_dag.stages.protocol import Inputs
 from tests.modelkit.tiny import RecordingReport
 from tests.training.conftest import TINY
@@ -30,7 +31,10 @@ ADAMW = TINY.with_changes({"optimizer.name": "adamw", "optimizer.learning_rate":
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
-    ["codellm_dag.training.pretrained_checkpoint", "codellm_dag.training.fsdp2", "tests.training.conftest"]
+    [
+        *("codellm_dag.training.pretrained_checkpoint", "codellm_dag.training.fsdp2"),
+        *("deepspeed", "tests.training.conftest"),  # what is not installed is passed by
+    ]
 )
 
 
@@ -125,7 +129,7 @@ def _rank(
         where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test"}
         who = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
         os.environ.update({name: str(value) for name, value in (where | who).items()})
-    from codellm_dag.training import pretrained_checkpoint, saving
+    from codellm_dag.training import pretrained_checkpoint, saving, sft_checkpoint
 
     if save_always:
         saving.FIRST_SAVE_SECONDS, saving.MOST_SAVING = 0.0, 1e9
@@ -136,7 +140,8 @@ def _rank(
     report.stop_requested = lambda: bool(stop_after) and len(report.points) >= stop_after - 1
     ended = ""
     try:
-        pretrained_checkpoint.run(recipe, inputs, out, report)
+        stage = sft_checkpoint if isinstance(recipe, SftRecipe) else pretrained_checkpoint
+        stage.run(recipe, inputs, out, report)
     except Exception as error:
         ended = f"{type(error).__name__}: {error}"
     told = Rank(ended, report.points, report.metrics, report.messages)

@@ -9,16 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from codellm_dag.launch.identity import check_recipe
 from codellm_dag.recipes import InvalidRecipeError, Runtime
 from codellm_dag.recipes.pods import PodShape
+from codellm_dag.recipes.training_options import Compute
 from codellm_dag.stages.protocol import Inputs
-from codellm_dag.stages.registry import STAGES
 from codellm_dag.training import fsdp2
 from codellm_dag.training.backends.protocol import Rendered, backend
 from tests.modelkit.tiny import tiny_llama
 from tests.training.backends.groups import ADAMW, Group, Rank, assert_equal_to_tolerance, on, train, until
-from tests.training.conftest import TINY, files
+from tests.training.conftest import files
 
 FSDP2 = on(ADAMW, name="fsdp2")
 
@@ -126,19 +125,10 @@ def test_a_parameter_that_stays_whole_is_an_error(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(
         fsdp2.NotShardedError, match=r"model\.embed_tokens\.weight is a Parameter, not a DTensor"
     ):
-        fsdp2.shard(tiny_llama(), None)  # type: ignore[arg-type]
+        fsdp2.shard(tiny_llama(), None, Compute())  # type: ignore[arg-type]
 
 
-def test_what_it_cannot_do_is_refused_before_launch() -> None:
-    recipe = on(TINY, name="fsdp2").with_changes({"divergence.action": "rollback"})
-    with pytest.raises(InvalidRecipeError) as error:
-        check_recipe(STAGES["pretrained_checkpoint"], recipe)
-    assert str(error.value) == (
-        "PretrainingRecipe.optimizer.name = muon: FSDP2 cuts matrices into pieces; allowed: adamw, or "
-        "backend.name = trainer\n"
-        "PretrainingRecipe.divergence.action = rollback: a sharded model is not set back; allowed: stop, or "
-        "backend.name = trainer"
-    )
+def test_groups_that_do_not_fit_are_refused_before_launch() -> None:
     pods = Runtime(kubernetes=PodShape(image="codellm-dag:test", nodes=4))
     with pytest.raises(InvalidRecipeError) as error:
         on(ADAMW, name="fsdp2", hybrid_sharding=3).check_runtime(pods)

@@ -47,6 +47,21 @@ def scaling_report(scaling_ladder: Artifacts) -> Inputs:
 _ALL = dg.AllPartitionMapping()
 
 
+def _batch_plots(folder: Path) -> dict[str, dg.MetadataValue | None]:
+    """Held-out loss over tokens and over steps: the first seed's three runs."""
+    curves = json.loads((folder / "report.json").read_text(encoding="utf-8"))["curves"][0]
+    return {
+        f"loss over {unit}": image(
+            overlaid(
+                f"held-out loss over {unit}",
+                {name: [(int(point[column]), point[2]) for point in curve] for name, curve in curves.items()},
+            ),
+            f"loss over {unit}",
+        )
+        for column, unit in enumerate(("tokens", "steps"))
+    }
+
+
 @stage_asset(
     group="experiments",
     owner="team:models",
@@ -57,6 +72,31 @@ _ALL = dg.AllPartitionMapping()
 def critical_batch_size(token_shards: Artifacts) -> Inputs:
     """How large a batch may be before it costs tokens, measured by branches over the course of a run."""
     return many("shards", token_shards)
+
+
+@stage_asset(
+    group="experiments",
+    owner="team:models",
+    kinds={"pytorch"},
+    mappings={"token_shards": _ALL},
+    pool=GPU_POOL,
+    show=_batch_plots,
+)
+def batch_warmup(token_shards: Artifacts) -> Inputs:
+    """A small batch, a large one and one that grows: steps and tokens to a loss, at equal tokens."""
+    return many("shards", token_shards)
+
+
+@stage_asset(
+    group="experiments",
+    owner="team:models",
+    kinds={"pytorch"},
+    mappings={"token_shards": _ALL},
+    pool=GPU_POOL,
+)
+def mixture_trials(tokenizer: Artifact, token_shards: Artifacts, mixture: Artifact) -> Inputs:
+    """The planned mixture of languages against equal shares, in bits per byte of each language."""
+    return {"tokenizer": tokenizer, "corpus": mixture, **many("shards", token_shards)}
 
 
 @stage_asset(

@@ -57,8 +57,9 @@ def selections() -> Mapping[str, tuple[dg.AssetSelection, str]]:
             "Small runs of every language on a grid of sizes and tokens, and the laws fitted to them.",
         ),
         "training_studies": (
-            dg.AssetSelection.assets("critical_batch_size", "model_growth"),
-            "How large a batch may be, and what growing a small model saves.",
+            dg.AssetSelection.assets("critical_batch_size", "batch_warmup", "mixture_trials", "model_growth"),
+            "How large a batch may be, what one that grows saves, what a planned mixture of languages gains, "
+            "and what growing a small model saves.",
         ),
         "framework_comparison": (
             dg.AssetSelection.assets("framework_checkpoint", "sft_frameworks"),

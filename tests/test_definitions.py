@@ -17,7 +17,7 @@ from codellm_dag.stages.registry import STAGES
 
 SNAPSHOT = Path(__file__).parent / "definitions.json"
 EXPERIMENTS = {
-    *("scaling_ladder", "critical_batch_size", "model_growth"),
+    *("scaling_ladder", "critical_batch_size", "batch_warmup", "mixture_trials", "model_growth"),
     *("framework_checkpoint", "sft_frameworks"),
 }
 """Stages that train outside of the life cycle."""

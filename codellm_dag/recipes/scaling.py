@@ -7,8 +7,9 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from codellm_dag.recipes.base import Recipe
+from codellm_dag.recipes.corpora import LanguageWeight
 from codellm_dag.recipes.evaluation import BitsPerByteRecipe
-from codellm_dag.recipes.training import Batch, ModelShape, Optimizer, PretrainingRecipe
+from codellm_dag.recipes.training import Batch, BatchStage, ModelShape, Optimizer, PretrainingRecipe
 
 
 def _shape(hidden: int, layers: int, heads: int) -> ModelShape:
@@ -160,6 +161,93 @@ class CriticalBatchRecipe(Recipe):
             raise ValueError(f"multiples={self.multiples} must rise and begin with 1")
         if sorted(set(self.branch_at)) != list(self.branch_at) or self.branch_at[0] < 0:
             raise ValueError(f"branch_at={self.branch_at} must rise and be at least 0")
+        return self
+
+
+def _doubling() -> Batch:
+    stages = (BatchStage(share=0.125, global_rows=8), BatchStage(share=0.375, global_rows=16))
+    return Batch(global_rows=4, warmup=stages)
+
+
+class BatchWarmupRecipe(Recipe):
+    """A small batch, a large one and one that grows from the one to the other, over the same tokens."""
+
+    model: ModelShape = Field(default=_shape(64, 3, 2), description="Shape of the model.")
+    optimizer: Optimizer = Field(
+        default_factory=lambda: Optimizer(learning_rate=2e-3, weight_decay=0.0),
+        description="Update rule of the small batch; the schedule is constant after warm-up.",
+    )
+    batch: Batch = Field(
+        default_factory=_doubling,
+        description="The batch that grows. The small one is its first size, the large one its last; all "
+        "scale the learning rate as it does.",
+    )
+    tokens: int = Field(default=524_288, ge=1, description="Tokens of each run, padding counted.")
+    evaluate_every: int = Field(default=16_384, ge=1, description="Tokens between measurements.")
+    warmup_steps: int = Field(
+        default=16,
+        ge=0,
+        le=100_000,
+        description="Steps of the small batch in which the learning rate rises; larger ones take as many "
+        "tokens.",
+    )
+    evaluation_rows: int = Field(
+        default=64, ge=1, le=100_000, description="Rows of the shards that are kept for measuring."
+    )
+    seeds: int = Field(
+        default=2, ge=1, le=64, description="Runs of each kind, with other weights and another order."
+    )
+    seed: int = Field(default=0, ge=0, le=2**31 - 1, description="The first seed.")
+
+    @model_validator(mode="after")
+    def _grows(self) -> Self:
+        if not self.batch.warmup:
+            raise ValueError("batch.warmup=() must have at least one stage")
+        return self
+
+
+class MixtureTrialsRecipe(Recipe):
+    """The planned mixture of languages against equal shares, at equal tokens, with several seeds each."""
+
+    training: PretrainingRecipe = Field(
+        default_factory=lambda: PretrainingRecipe(
+            model=_shape(64, 3, 2),
+            optimizer=_training().optimizer,
+            batch=Batch(global_rows=16),
+            tokens=400_000,
+        ),
+        description="How each model is trained; its seed is the first one.",
+    )
+    planned: tuple[LanguageWeight, ...] = Field(
+        default=(),
+        description="Weights of the languages in the planned mixture's training rows; empty: their shares of "
+        "the training bytes that the asset mixture has planned.",
+    )
+    seeds: int = Field(
+        default=3,
+        ge=2,
+        le=64,
+        description="Models of each kind: other weights and other rows. The interval of the difference is "
+        "over them.",
+    )
+    confidence: float = Field(default=0.95, gt=0.0, lt=1.0, description="Of the intervals.")
+    bits_per_byte: BitsPerByteRecipe = Field(
+        default_factory=lambda: BitsPerByteRecipe(window_tokens=256, stride_tokens=128, batch_size=32),
+        description="How each model is measured.",
+    )
+
+    @model_validator(mode="after")
+    def _trained_here(self) -> Self:
+        lines = []
+        if self.training.backend.name != "trainer":
+            lines.append(f"training.backend.name={self.training.backend.name}: allowed: trainer")
+        if self.training.start.how != "fresh":
+            lines.append(f"training.start.how={self.training.start.how}: allowed: fresh")
+        named = [entry.language for entry in self.planned]
+        if len(set(named)) < len(named):
+            lines.append(f"planned={', '.join(named)}: give each language one weight")
+        if lines:
+            raise ValueError("; ".join(lines))
         return self
 
 

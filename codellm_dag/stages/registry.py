@@ -228,6 +228,15 @@ _STAGES = (
         {"checkpoint/*": "checkpoint", "start": "checkpoint", "corpus": "corpus", "problems": "problems"},
         (*_MODEL, *_PYTHON),
     ),
+    _stage("batch_warmup", "report", "scaling", "scaling:BatchWarmupRecipe", {"shards/*": "shards"}, _MODEL),
+    _stage(
+        "mixture_trials",
+        "report",
+        "scaling",
+        "scaling:MixtureTrialsRecipe",
+        {"tokenizer": "tokenizer", "shards/*": "shards", "corpus": "corpus"},
+        (*_MODEL, "accelerate", "pyarrow"),
+    ),
     _stage("model_growth", "report", "scaling", "scaling:GrowthRecipe", {"shards/*": "shards"}, _MODEL),
 )
 

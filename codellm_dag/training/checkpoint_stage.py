@@ -22,6 +22,28 @@ from codellm_dag.training.processes import Processes
 from codellm_dag.training.rows import Rows
 
 
+def plan_of(
+    recipe: TrainingRecipe, schedule: BatchSchedule, identity: str, processes: int, most: int
+) -> Plan:
+    """How a run of `recipe` trains by `schedule` on so many processes, with at most `most` rows a pass.
+
+    Raises UnevenBatchError where a batch cannot be shared out.
+    """
+    micro = [micro_rows(rows, processes, most, field) for field, rows in recipe.batch.sizes.items()]
+    later = zip(schedule.stretches[1:], micro[1:], strict=True)
+    return Plan(
+        recipe.optimizer,
+        recipe.batch,
+        schedule.steps,
+        recipe.seed,
+        identity,
+        micro[0],
+        recipe.divergence,
+        recipe.compute,
+        growth=tuple(replace(part, micro_rows=rows) for part, rows in later),
+    )
+
+
 def train_checkpoint(
     stage: str,
     recipe: TrainingRecipe,
@@ -43,22 +65,8 @@ def train_checkpoint(
     the last tenth of steps), and those of the backend. Raises what the backend raises.
     """
     processes, steps = Processes.join(), schedule.steps
-    most = report.runtime.micro_rows
-    micro = [micro_rows(rows, processes.size, most, field) for field, rows in recipe.batch.sizes.items()]
-    plan = Plan(
-        recipe.optimizer,
-        recipe.batch,
-        steps,
-        recipe.seed,
-        run_identity(recipe, inputs, report.runtime.threads),
-        micro[0],
-        recipe.divergence,
-        recipe.compute,
-        tuple(
-            replace(part, micro_rows=rows)
-            for part, rows in zip(schedule.stretches[1:], micro[1:], strict=True)
-        ),
-    )
+    identity = run_identity(recipe, inputs, report.runtime.threads)
+    plan = plan_of(recipe, schedule, identity, processes.size, report.runtime.micro_rows)
     with tempfile.TemporaryDirectory(prefix="training-") as work:
         job = TrainingJob(
             recipe, build, tokenizer, rows, messages, plan, processes.size, Path(work), report.resume_dir

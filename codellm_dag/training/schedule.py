@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from codellm_dag.recipes.training import Optimizer
+from codellm_dag.recipes.training import Batch, Optimizer
 from codellm_dag.training.plan import Plan
 
 _POWERS = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}
@@ -14,12 +14,17 @@ _POWERS = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}
 def learning_rate_factor(step: int, plan: Plan) -> float:
     """What the peak learning rate is multiplied by at `step` (from 0) of a run.
 
-    The share of the peak, times what the batch's growth asks for: nothing, or k or its root with k times the
-    first batch.
+    The share of the peak, times what the batch's growth asks for.
     """
-    larger = plan.schedule.at(step).rows / plan.batch.global_rows
-    scale = larger ** _POWERS[plan.batch.learning_rate_scaling]
+    scale = growth_factor(plan.batch, plan.schedule.at(step).rows)
     return scale * learning_rate_share(step, plan.steps, plan.optimizer, plan.rows_until)
+
+
+def growth_factor(batch: Batch, rows: int) -> float:
+    """What a step of `rows` rows multiplies the learning rate by: with k times the first batch 1, the root of
+    k, or k, as ``batch.learning_rate_scaling`` says.
+    """
+    return (rows / batch.global_rows) ** _POWERS[batch.learning_rate_scaling]
 
 
 def learning_rate_share(

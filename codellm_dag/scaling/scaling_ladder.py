@@ -27,6 +27,7 @@ from codellm_dag.stages.protocol import Inputs, Report
 from codellm_dag.tokens.shards import Shard
 from codellm_dag.training import pretrained_checkpoint
 from codellm_dag.training.architecture import of_shape
+from codellm_dag.training.batch_schedule import batch_schedule
 from codellm_dag.training.flops import training_flops_per_token
 from codellm_dag.training.output import run_identity
 
@@ -118,7 +119,7 @@ def _point(recipe: LadderRecipe, rung: Rung, inputs: Inputs, trial: NestedReport
         found = trial.metrics
         return {
             "parameters": found["parameters"],
-            "tokens": found["steps"] * recipe.training.batch.global_rows * _length(inputs),
+            "tokens": _tokens(training, inputs),
             "hidden_size": rung.shape.hidden_size,
             "layers": rung.shape.layers,
             "held_out": rung.held_out,
@@ -128,8 +129,10 @@ def _point(recipe: LadderRecipe, rung: Rung, inputs: Inputs, trial: NestedReport
         }
 
 
-def _length(inputs: Inputs) -> int:
-    return Shard(inputs["shards"].path).index["sequence_length"]
+def _tokens(training: PretrainingRecipe, inputs: Inputs) -> int:
+    """Tokens of all steps, padding counted."""
+    length = Shard(inputs["shards"].path).index["sequence_length"]
+    return batch_schedule(training.batch, training.tokens // length, length).rows * length
 
 
 def _bits_per_byte(recipe: LadderRecipe, inputs: Inputs, folder: Path) -> float:

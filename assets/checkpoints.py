@@ -5,7 +5,7 @@ from __future__ import annotations
 import dagster as dg
 
 from assets.partitions import TRIALS
-from assets.stage_asset import GPU_POOL, Inputs, chosen, many, recipe_of, stage_asset
+from assets.stage_asset import GPU_POOL, Inputs, chosen, many, partition_of, recipe_of, stage_asset
 from codellm_dag.recipes.problems import SftDataRecipe
 from codellm_dag.recipes.training import PretrainingRecipe, SftRecipe
 from codellm_dag.store import Artifact
@@ -79,8 +79,8 @@ def sft_data(
     kinds=_MODEL_KINDS,
     partitions=TRIALS,
     model="sft",
-    mappings={"token_shards": dg.AllPartitionMapping()},
-    optional=("pretrained_checkpoint", "base_checkpoint"),
+    mappings={"token_shards": dg.AllPartitionMapping(), "instruction_data": dg.AllPartitionMapping()},
+    optional=("pretrained_checkpoint", "base_checkpoint", "sft_data"),
     verify=True,
     pool=GPU_POOL,
 )
@@ -88,11 +88,15 @@ def sft_checkpoint(
     recipe: SftRecipe,
     pretrained_checkpoint: Artifact | None,
     base_checkpoint: Artifact | None,
-    sft_data: Artifact,
+    sft_data: Artifact | None,
+    instruction_data: Artifacts,
     token_shards: Artifacts,
 ) -> Inputs:
     """A pretrained model fine-tuned on chat examples. A trial's key is its change, e.g. `epochs=2`."""
+    if recipe.data:
+        data = partition_of("instruction_data", instruction_data, recipe.data)
+    else:
+        data = chosen({"sft_data": sft_data}, ["sft_data"])["sft_data"]
     made = {"pretrained_checkpoint": pretrained_checkpoint, "base_checkpoint": base_checkpoint}
-    start = chosen(made, [recipe.base])[recipe.base]
-    own = {"checkpoint": start, "data": sft_data}
+    own = {"checkpoint": chosen(made, [recipe.base])[recipe.base], "data": data}
     return {**own, **many("shards", token_shards)}  # rows of pretraining to replay

@@ -52,11 +52,13 @@ def _examples_within_bounds(asset: str) -> dg.AssetChecksDefinition:
         config_schema=config_schema(ExampleBounds()),
         required_resource_keys={"store"},
     )
-    def check(context: dg.AssetCheckExecutionContext, artifact: Artifact) -> dg.AssetCheckResult:
+    def check(context: dg.AssetCheckExecutionContext, artifact: Any) -> dg.AssetCheckResult:
         store: Store = context.resources.store.open()
         bounds = ExampleBounds.parse(context.op_execution_context.op_config)
-        steps = read_steps(store.local_path(artifact) / "steps.json")
-        return _result(map(str, implausible_removals(steps, bounds)), f"{len(steps['steps'])} steps")
+        found = [artifact] if isinstance(artifact, Artifact) else _of_this_run(context, artifact).values()
+        steps = [read_steps(store.local_path(one) / "steps.json") for one in found]
+        problems = [str(removal) for one in steps for removal in implausible_removals(one, bounds)]
+        return _result(problems, f"{sum(len(one['steps']) for one in steps)} steps")
 
     return check
 
@@ -64,6 +66,7 @@ def _examples_within_bounds(asset: str) -> dg.AssetChecksDefinition:
 doctest_functions_within_bounds = _examples_within_bounds("doctest_functions")
 executed_examples_within_bounds = _examples_within_bounds("executed_examples")
 edit_sequences_within_bounds = _examples_within_bounds("edit_sequences")
+instruction_data_within_bounds = _examples_within_bounds("instruction_data")
 
 
 @dg.asset_check(asset="pretrained_checkpoint", blocking=True, required_resource_keys={"store"})

@@ -1,12 +1,14 @@
-"""Group instructions: chat examples from outside material, for `sft_data` to mix in. In no run by default."""
+"""Group instructions: chat examples from outside material, for `sft_data` to mix in or `sft_checkpoint` to
+compare. In no run by default."""
 
 from __future__ import annotations
 
 import dagster as dg
 
-from assets.stage_asset import Inputs, chosen, many, partition_of, recipe_of, stage_asset
-from codellm_dag.problems.instruction_files import resolve
-from codellm_dag.recipes.sft_sources import EditSequencesRecipe, ExecutedExamplesRecipe
+from assets.partitions import DATASETS
+from assets.stage_asset import Inputs, Requests, chosen, many, partition_of, recipe_of, stage_asset
+from codellm_dag.problems.instruction_files import resolve, resolve_dataset
+from codellm_dag.recipes.sft_sources import EditSequencesRecipe, ExecutedExamplesRecipe, InstructionDataRecipe
 from codellm_dag.store import Artifact
 from resources.io_manager import Artifacts
 
@@ -58,3 +60,22 @@ def edit_sequences(
     made = {"doctest_functions": doctest_functions, "executed_examples": executed_examples}
     there = {name: artifact for name, artifact in made.items() if artifact is not None}
     return {**many("examples", there), **benchmarks}
+
+
+@stage_asset(
+    group="instructions",
+    owner="team:data",
+    kinds={"parquet"},
+    partitions=DATASETS,
+    prepare=resolve_dataset,
+    mappings={"benchmark_problems": dg.AllPartitionMapping()},
+)
+def instruction_data(recipe: InstructionDataRecipe, benchmark_problems: Artifacts) -> Requests:
+    """Datasets of instructions as they are, each a partition; trials of `sft_checkpoint` compare them."""
+    if not recipe.datasets:
+        raise dg.Failure(
+            description="instruction_data.datasets is empty; name datasets, or choose a preset that does "
+            "(CODELLM_PRESET=sft-datasets)",
+            allow_retries=False,
+        )
+    return {name: many("benchmark", benchmark_problems) for name in recipe.names()}

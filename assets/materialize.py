@@ -8,6 +8,7 @@ version, just as single-partition runs do.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -15,7 +16,15 @@ import dagster as dg
 
 from assets.config import check_run_config
 from assets.events import Listener, log_partition, materialization, provenance_tags
-from assets.partitions import BASE_TRIAL, TRIALS, model_key, register_models, register_trials
+from assets.partitions import (
+    BASE_TRIAL,
+    DATASETS,
+    TRIALS,
+    model_key,
+    register_datasets,
+    register_models,
+    register_trials,
+)
 from assets.plan import Inputs, Plan, Requests
 from codellm_dag.corpora.errors import CorpusError, MissingSource
 from codellm_dag.launch import InvalidRequestError, Outcome, StageFailedError, materialize
@@ -25,6 +34,8 @@ from resources.io_manager import Artifacts
 from resources.keys import store_key
 from resources.pipes import pipes_bridge
 
+TRIALS_TAG = "codellm_dag/trials"
+"""A run's tag with the trials that a run of all partitions makes."""
 _EXPECTED = (InvalidRecipeError, InvalidRequestError, CorpusError, StoreError)
 
 
@@ -62,7 +73,7 @@ def _requests(
         raise InvalidRequestError("a run takes one partition or all of them, not a range; launch a backfill")
     chosen = [store_key(context.partition_key)] if context.has_partition_key else None
     if plan.partitions is TRIALS:
-        trials = chosen or [BASE_TRIAL]
+        trials = chosen or _trials_of(context)
         return {trial: dict(_asked(plan, given, plan.prepare(recipe, trial))) for trial in trials}
     returned = _asked(plan, given, recipe)
     if plan.partitions is None:
@@ -74,6 +85,20 @@ def _requests(
             f"possible at present: {', '.join(returned) or 'none'}"
         )
     return {key: returned[key] for key in (returned if chosen is None else chosen)}
+
+
+def _trials_of(context: dg.AssetExecutionContext) -> list[str]:
+    """The trials of a run of all: those of the tag `TRIALS_TAG`, a JSON list; without one the base alone."""
+    text = context.run.tags.get(TRIALS_TAG, "[]")
+    try:
+        trials = json.loads(text)
+    except ValueError:
+        trials = None
+    if not isinstance(trials, list) or not all(isinstance(trial, str) for trial in trials):
+        raise InvalidRequestError(
+            f'tag {TRIALS_TAG} = {text!r}: allowed: a JSON list of trials, such as ["base", "epochs=2"]'
+        )
+    return list(dict.fromkeys(trials)) or [BASE_TRIAL]
 
 
 def _asked(plan: Plan, given: Mapping[str, Any], recipe: Recipe) -> Any:
@@ -136,7 +161,10 @@ def _outcome(
 
 
 def _register(context: dg.AssetExecutionContext, plan: Plan, keys: Iterable[str]) -> None:
-    """Make the models that were made known to Dagster, to be evaluated from the UI, and the base trial."""
+    """Make the models that were made known to Dagster, to be evaluated from the UI, and the base trial; or
+    datasets, to be learnt from."""
+    if plan.partitions is DATASETS:
+        register_datasets(context.instance, keys)
     if plan.model is None:
         return
     trials = list(keys) if plan.partitions is TRIALS else [BASE_TRIAL]

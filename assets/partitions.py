@@ -2,8 +2,8 @@
 
 language: the seven languages. benchmark: what a model is judged on. framework: a backend that fine-tunes.
 trial: one point of an experiment; its key *is* the change, "base" for the recipe as configured, else
-``learning_rate=0.003,epochs=2`` (dotted fields of the recipe, values as YAML). model: "pretrained", "sft",
-"rl", or ``sft@<trial>`` and ``rl@<trial>``.
+``learning_rate=0.003,epochs=2`` (dotted fields of the recipe, values as YAML). dataset: the names in the
+recipe of `instruction_data`. model: "pretrained", "sft", "rl", or ``sft@<trial>`` and ``rl@<trial>``.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ EVALUATIONS = dg.StaticPartitionsDefinition(list(EVALUATION_KEYS))
 FRAMEWORKS = dg.StaticPartitionsDefinition(list(FINE_TUNING))
 TRIALS = dg.DynamicPartitionsDefinition(name="trial")
 MODELS = dg.DynamicPartitionsDefinition(name="model")
+DATASETS = dg.DynamicPartitionsDefinition(name="dataset")
 MODEL_EVALUATIONS = dg.MultiPartitionsDefinition({"model": MODELS, "benchmark": EVALUATIONS})
 
 R = TypeVar("R", bound=Recipe)
@@ -85,6 +86,11 @@ def model_parts(model: str) -> tuple[str, str]:
 def register_trials(instance: dg.DagsterInstance, trials: Iterable[str]) -> None:
     """Make trials known to Dagster."""
     _add(instance, TRIALS, list(trials))
+
+
+def register_datasets(instance: dg.DagsterInstance, datasets: Iterable[str]) -> None:
+    """Make datasets known to Dagster."""
+    _add(instance, DATASETS, list(datasets))
 
 
 def register_models(instance: dg.DagsterInstance, models: Iterable[str]) -> None:

@@ -7,14 +7,17 @@ definitions of their own; the code location shows the partitioned ones, for the 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 
 from assets.config import asset_recipe_default
+from assets.materialize import TRIALS_TAG
 from codellm_dag.corpora.sources import CorpusError, resolve
 from codellm_dag.recipes.corpora import RawCorpusRecipe
+from codellm_dag.recipes.sft_sources import InstructionDataRecipe
 from codellm_dag.recipes.training import SftRecipe
 from codellm_dag.stages.registry import STAGES
 from codellm_dag.store import digest
@@ -23,6 +26,7 @@ from resources.runs import run_is_live
 _CORPORA = dg.AssetSelection.groups("corpora")
 _BENCHMARKS = dg.AssetSelection.groups("benchmarks")
 _PRETRAINED = dg.AssetSelection.assets("pretrained_checkpoint")
+_DATASETS = dg.AssetSelection.assets("instruction_data")
 _INSTRUCTIONS = dg.AssetSelection.groups("instructions")
 _EVALUATION = dg.AssetSelection.groups("evals")
 _EXPERIMENTS = dg.AssetSelection.groups("experiments")
@@ -49,8 +53,13 @@ def selections() -> Mapping[str, tuple[dg.AssetSelection, str]]:
         ),
         "evaluate": (_EVALUATION, "Evaluate every model there is, trials too, on every benchmark."),
         "instructions": (
-            _INSTRUCTIONS,
+            _INSTRUCTIONS - _DATASETS,
             "Chat examples from the clean corpus there is and from outside, for sft_data to mix in.",
+        ),
+        "sft_datasets": (
+            (_DATASETS | dg.AssetSelection.assets("base_checkpoint", "sft_checkpoint") | _EVALUATION)
+            - passed_by,
+            "One recipe fine-tuned on each dataset of instruction_data, a trial each, and the scores.",
         ),
         "scaling_laws": (
             dg.AssetSelection.assets("scaling_ladder", "scaling_report"),
@@ -81,6 +90,13 @@ def _passed_by() -> dg.AssetSelection:
     return dg.AssetSelection.assets("base_checkpoint")
 
 
+def _dataset_trials() -> dict[str, str]:
+    """The tag that names a trial for every dataset of the preset."""
+    recipe = asset_recipe_default(STAGES["instruction_data"])
+    assert isinstance(recipe, InstructionDataRecipe)
+    return {TRIALS_TAG: json.dumps([f"data={name}" for name in recipe.names()])}
+
+
 def build_jobs(
     assets: Sequence[dg.AssetsDefinition],
     checks: Sequence[dg.AssetChecksDefinition],
@@ -94,7 +110,7 @@ def build_jobs(
             selection,
             description=description,
             executor_def=dg.in_process_executor,
-            tags={"codellm_dag/job": name},
+            tags={"codellm_dag/job": name, **(_dataset_trials() if name == "sft_datasets" else {})},
         )
         for name, (selection, description) in wanted.items()
     ]

@@ -62,6 +62,16 @@ class ChatExample:
         """UTF-8 bytes of request and answer."""
         return len(self.request.encode()) + len(self.answer.encode())
 
+    def unfit(self, most: int, more: int = 0) -> tuple[str, ...]:
+        """Reason and detail why it cannot be an example, of `most` bytes with `more` beside it; () if it can.
+
+        Reasons: ``empty``, ``too_large``.
+        """
+        if not self.request.strip() or not self.answer.strip():
+            return ("empty",)
+        size = self.bytes + more
+        return ("too_large", f"{size} bytes") if size > most else ()
+
     def row(self) -> dict[str, Any]:
         """The example as a row of `EXAMPLE_SCHEMA`."""
         turns = (("user", self.request), ("assistant", self.answer))

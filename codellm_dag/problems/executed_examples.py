@@ -12,7 +12,7 @@ the benchmarks. Not covered: languages other than Python, and answers that need 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,13 @@ from typing import Any
 from codellm_dag.corpora.errors import CorpusError
 from codellm_dag.problems.chat_files import ChatExample, Contamination, Repeats, Sieve
 from codellm_dag.problems.execution import Runner, Trial, check_undecided, open_runner
-from codellm_dag.problems.instruction_rows import InvalidTestsError, RowTests, read_tests, rows
+from codellm_dag.problems.instruction_rows import (
+    InvalidTestsError,
+    RowTests,
+    examples,
+    read_tests,
+    text_of,
+)
 from codellm_dag.problems.programs import code_of_answer, program_from_answer
 from codellm_dag.problems.schema import Problem
 from codellm_dag.problems.sft_data_file import DATA_FILE
@@ -90,12 +96,8 @@ def _trials(
     repeats = Repeats()
     for sample in samples:
         example = sample.example
-        size = example.bytes + len(str(sample.tests).encode())
-        if not example.request.strip() or not example.answer.strip():
-            sieve.reject(example, "code", "empty")
-            continue
-        if size > recipe.maximum_bytes:
-            sieve.reject(example, "code", "too_large", f"{size} bytes")
+        if why := example.unfit(recipe.maximum_bytes, len(str(sample.tests).encode())):
+            sieve.reject(example, "code", *why)
             continue
         try:
             trial = _trial(sample, recipe.judged_inside)
@@ -149,29 +151,10 @@ def _samples(recipe: ExecutedExamplesRecipe, inputs: Inputs) -> Iterator[Sample]
 
 
 def _from_files(recipe: ExecutedExamplesRecipe) -> Iterator[Sample]:
-    wanted = [recipe.instruction_field, recipe.answer_field, recipe.tests_field]
-    wanted += [name for name in (recipe.entry_point_field, recipe.licence_field) if name]
-    for place, row in rows(recipe):
-        missing = [name for name in wanted if name not in row]
-        if missing:
-            raise CorpusError(f"{place}: no field {missing[0]!r}; there: {', '.join(sorted(row))}")
-        example = ChatExample(
-            f"executed/{recipe.name}/{place}",
-            _text(row, recipe.instruction_field, place),
-            _text(row, recipe.answer_field, place),
-            recipe.name,
-            place,
-            _text(row, recipe.licence_field, place) if recipe.licence_field else recipe.licence,
-        )
-        entry_point = _text(row, recipe.entry_point_field, place) if recipe.entry_point_field else ""
-        yield Sample(example, row[recipe.tests_field], entry_point)
-
-
-def _text(row: Mapping[str, Any], name: str, place: str) -> str:
-    value = row[name]
-    if not isinstance(value, str | None):
-        raise CorpusError(f"{place}: the field {name!r} holds a {type(value).__name__}; allowed: text")
-    return value or ""
+    entry_point = recipe.entry_point_field
+    for example, row in examples(recipe, "executed", [recipe.tests_field, *filter(None, [entry_point])]):
+        name = text_of(row, entry_point, example.path) if entry_point else ""
+        yield Sample(example, row[recipe.tests_field], name)
 
 
 def _from_artifact(path: Path) -> Iterator[Sample]:

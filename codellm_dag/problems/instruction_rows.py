@@ -1,6 +1,6 @@
 """Reads instruction data: rows of JSON Lines or Parquet files, and the tests that a row carries.
 
-`rows` reads the files in a stage, `read_tests` turns a field into data. Nothing is run here.
+`examples` reads the files in a stage, `read_tests` turns a field into data. Nothing is run here.
 """
 
 from __future__ import annotations
@@ -17,15 +17,49 @@ from pydantic import ValidationError
 from codellm_dag.corpora.errors import CorpusError
 from codellm_dag.corpora.sources.base import content_digest
 from codellm_dag.corpora.sources.digests import file_digests
+from codellm_dag.problems.chat_files import ChatExample
 from codellm_dag.problems.instruction_files import instruction_files
 from codellm_dag.problems.schema import Call, Test
-from codellm_dag.recipes.sft_sources import ExecutedExamplesRecipe
+from codellm_dag.recipes.sft_sources import InstructionFiles
 from codellm_dag.sandbox import InvalidValueError, convert_asserts, from_literal
 
 _DEFINED = re.compile(r"^(?:async[ \t]+)?def[ \t]+(\w+)|^(\w+)[ \t]*=", re.MULTILINE)
 
 
-def rows(recipe: ExecutedExamplesRecipe) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def examples(
+    recipe: InstructionFiles, stage: str, more: Sequence[str] = (), language: str = "python"
+) -> Iterator[tuple[ChatExample, Mapping[str, Any]]]:
+    """Request and answer of every row, and the row, which has the fields `more` too; ids begin with `stage`.
+
+    Raises CorpusError as `rows`, and for a row without a field or with one that is no text.
+    """
+    wanted = [recipe.instruction_field, recipe.answer_field, *more]
+    wanted += [recipe.licence_field] if recipe.licence_field else []
+    for place, row in rows(recipe):
+        missing = [name for name in wanted if name not in row]
+        if missing:
+            raise CorpusError(f"{place}: no field {missing[0]!r}; there: {', '.join(sorted(row))}")
+        example = ChatExample(
+            f"{stage}/{recipe.name}/{place}",
+            text_of(row, recipe.instruction_field, place),
+            text_of(row, recipe.answer_field, place),
+            recipe.name,
+            place,
+            text_of(row, recipe.licence_field, place) if recipe.licence_field else recipe.licence,
+            language=language,
+        )
+        yield example, row
+
+
+def text_of(row: Mapping[str, Any], name: str, place: str) -> str:
+    """The field `name` of a row, "" for null. Raises CorpusError that names `place` for what is no text."""
+    value = row[name]
+    if not isinstance(value, str | None):
+        raise CorpusError(f"{place}: the field {name!r} holds a {type(value).__name__}; allowed: text")
+    return value or ""
+
+
+def rows(recipe: InstructionFiles) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Place (``file:row``, counted from 1) and fields of every row, files in order of name.
 
     Memory: 256 rows. Raises CorpusError that names file and row for a line that is not a JSON object, and

@@ -38,8 +38,8 @@ class RemovalBounds(Recipe):
 class ExampleBounds(Recipe):
     """Most a step may remove of the chat examples it was given, as a share of them and of their bytes.
 
-    As `RemovalBounds`, for `executed_examples`, `doctest_functions` and `edit_sequences`; each has some of
-    the steps. Defaults: own choice, above what the standard library showed (docs/sft_data.md).
+    As `RemovalBounds`, for the assets of the group `instructions`; each has some of the steps. Defaults: own
+    choice, above what the standard library showed (docs/sft_data.md).
     """
 
     code: float = Field(default=0.5, ge=0, le=1, description="Most without code, or with too much.")

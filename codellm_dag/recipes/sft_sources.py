@@ -1,4 +1,4 @@
-"""Recipes of SFT data from outside material: tests that pass, functions with doctests, sequences of edits.
+"""Recipes of SFT data from outside material: tests that pass, doctests, edits, datasets as they are.
 
 How they are put together for `sft_checkpoint` is `SftDataRecipe` (`problems.py`).
 """
@@ -23,13 +23,20 @@ _UNDECIDED = Field(
 )
 
 
-class ExecutedExamplesRecipe(Recipe):
-    """Instruction data of which only samples whose tests pass are kept."""
+class Decontaminated(Recipe):
+    """What the recipes of all instruction data share."""
+
+    decontamination: DecontaminationRecipe = Field(
+        default_factory=DecontaminationRecipe, description="Overlap with benchmarks."
+    )
+
+
+class InstructionFiles(Recipe):
+    """Files with one request and its answer a row, and what their fields are called."""
 
     path: str = Field(
         default="",
-        description="A .jsonl or .parquet file, or a folder of them, with one sample a row. Empty: the chat "
-        "examples of doctest_functions are run once more, as a chat model would answer them.",
+        description="A .jsonl or .parquet file, or a folder of them (and of folders), with one sample a row.",
     )
     name: str = Field(
         default="", pattern=r"^[\w.@+-]*$", description="Name of the source; empty: the file's or folder's."
@@ -41,17 +48,6 @@ class ExecutedExamplesRecipe(Recipe):
     answer_field: str = Field(
         default="answer", min_length=1, description="Field of the answer: code, or text with ``` blocks."
     )
-    tests_field: str = Field(
-        default="tests",
-        min_length=1,
-        description="Field of the tests: assertions (text or a list), pairs of stdin and stdout, or calls "
-        "with expected values.",
-    )
-    entry_point_field: str = Field(
-        default="",
-        description="Field with the name of the tested function; empty: the function of the answer that the "
-        "assertions call first.",
-    )
     licence_field: str = Field(default="", description="Field with a sample's SPDX licence.")
     maximum_samples: int = Field(default=0, ge=0, description="Samples to read, in order; 0 reads all.")
     maximum_bytes: int = Field(
@@ -59,16 +55,6 @@ class ExecutedExamplesRecipe(Recipe):
         ge=64,
         le=1_048_576,
         description="Most bytes of a request, an answer and its tests together. Source: own choice.",
-    )
-    judged_inside: bool = Field(
-        default=False,
-        description="Also run assertions that could not be turned into data; the program judges itself there "
-        "and could forge the verdict. Without it such a sample is rejected.",
-    )
-    maximum_undecided: float = _UNDECIDED
-    execution: ExecutionRecipe = Field(default_factory=ExecutionRecipe, description="Limits on one program.")
-    decontamination: DecontaminationRecipe = Field(
-        default_factory=DecontaminationRecipe, description="Overlap with benchmarks."
     )
     content_digest: str = Field(
         default="",
@@ -83,7 +69,67 @@ class ExecutedExamplesRecipe(Recipe):
         return self
 
 
-class DoctestFunctionsRecipe(Recipe):
+class ExecutedExamplesRecipe(InstructionFiles, Decontaminated):
+    """Instruction data of which only samples whose tests pass are kept.
+
+    Without a `path` the chat examples of doctest_functions are run once more, as a chat model would answer.
+    """
+
+    tests_field: str = Field(
+        default="tests",
+        min_length=1,
+        description="Field of the tests: assertions (text or a list), pairs of stdin and stdout, or calls "
+        "with expected values.",
+    )
+    entry_point_field: str = Field(
+        default="",
+        description="Field with the name of the tested function; empty: the function of the answer that the "
+        "assertions call first.",
+    )
+    judged_inside: bool = Field(
+        default=False,
+        description="Also run assertions that could not be turned into data; the program judges itself there "
+        "and could forge the verdict. Without it such a sample is rejected.",
+    )
+    maximum_undecided: float = _UNDECIDED
+    execution: ExecutionRecipe = Field(default_factory=ExecutionRecipe, description="Limits on one program.")
+
+
+class InstructionDataset(InstructionFiles):
+    """One dataset of a comparison; `name` is its partition."""
+
+    path: str = Field(
+        min_length=1,
+        description="A .jsonl or .parquet file, or a folder of them (and of folders), with one sample a row.",
+    )
+    name: str = Field(pattern=r"^[A-Za-z][\w.-]*$", description="Name of the dataset, e.g. kodcode-v1.")
+
+
+class InstructionDataRecipe(Decontaminated):
+    """Datasets to compare as they are: `sft_checkpoint` learns from one where its `data` names it."""
+
+    datasets: tuple[InstructionDataset, ...] = Field(
+        default=(), max_length=1000, description="The datasets; each is a partition."
+    )
+
+    @model_validator(mode="after")
+    def _named_once(self) -> Self:
+        names = self.names()
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"'datasets' names {', '.join(twice)} more than once")
+        return self
+
+    def names(self) -> list[str]:
+        """The partitions."""
+        return [dataset.name for dataset in self.datasets]
+
+    def for_partition(self, key: str) -> Self:
+        """This recipe with the dataset `key` alone (none if it has no such)."""
+        chosen = tuple(dataset for dataset in self.datasets if dataset.name == key)
+        return self.model_copy(update={"datasets": chosen})
+
+
+class DoctestFunctionsRecipe(Decontaminated):
     """Functions of the clean Python corpus with tests from their own docstrings."""
 
     shown_examples: int = Field(
@@ -101,12 +147,9 @@ class DoctestFunctionsRecipe(Recipe):
     )
     maximum_undecided: float = _UNDECIDED
     execution: ExecutionRecipe = Field(default_factory=ExecutionRecipe, description="Limits on one program.")
-    decontamination: DecontaminationRecipe = Field(
-        default_factory=DecontaminationRecipe, description="Overlap with benchmarks."
-    )
 
 
-class EditSequencesRecipe(Recipe):
+class EditSequencesRecipe(Decontaminated):
     """Programs as sequences of insertions, none of which brings an error (LintSeq, arXiv:2410.02749)."""
 
     programs: Literal["functions", "examples"] = Field(
@@ -132,9 +175,6 @@ class EditSequencesRecipe(Recipe):
         default=0, ge=0, description="Programs to look at, chosen by hash of seed and name; 0: all."
     )
     seed: int = Field(default=0, ge=0, le=2**31 - 1, description="Seed of the deletions.")
-    decontamination: DecontaminationRecipe = Field(
-        default_factory=DecontaminationRecipe, description="Overlap with benchmarks."
-    )
 
     @model_validator(mode="after")
     def _lines(self) -> Self:

@@ -247,6 +247,12 @@ class SftRecipe(_TrainingRecipe):
         default="pretrained_checkpoint",
         description="Asset whose model is fine-tuned: our own, or an outside one.",
     )
+    data: str = Field(
+        default="",
+        pattern=r"^([A-Za-z][\w.-]*)?$",
+        description="Dataset (partition of instruction_data) that is learnt from; empty: sft_data. Trials "
+        "data=<name> compare datasets.",
+    )
     optimizer: Optimizer = Field(
         default_factory=lambda: Optimizer(learning_rate=2e-3), description="Update rule and schedule."
     )

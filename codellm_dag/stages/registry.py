@@ -141,6 +141,14 @@ _STAGES = (
         (*_PARQUET, *_PYTHON, "pyflakes"),
     ),
     _stage(
+        "instruction_data",
+        "corpus",
+        "problems",
+        "sft_sources:InstructionDataRecipe",
+        {"benchmark/*": "problems"},
+        _PARQUET,
+    ),
+    _stage(
         "sft_data",
         "corpus",
         "problems",

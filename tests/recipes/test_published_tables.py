@@ -7,6 +7,7 @@ import pytest
 from codellm_dag.recipes import InvalidRecipeError
 from codellm_dag.recipes.presets import preset_recipe
 from codellm_dag.recipes.published_tables import published_tables
+from codellm_dag.recipes.sft_sources import InstructionDataRecipe
 from codellm_dag.recipes.training import PretrainingRecipe, SftRecipe
 from codellm_dag.training.architecture import of_shape
 
@@ -15,7 +16,11 @@ GUIDE = published_tables("sft_guide")
 
 @pytest.mark.parametrize(
     ("preset", "model", "gpus"),
-    [("sft-qwen2.5-coder-14b", "Qwen2.5-Coder-14B", 64), ("sft-qwen3-30b-a3b", "Qwen3-30B-A3B", 16)],
+    [
+        ("sft-qwen2.5-coder-14b", "Qwen2.5-Coder-14B", 64),
+        ("sft-datasets", "Qwen2.5-Coder-14B", 64),
+        ("sft-qwen3-30b-a3b", "Qwen3-30B-A3B", 16),
+    ],
 )
 def test_presets_keep_to_the_recommended_ranges(preset: str, model: str, gpus: int) -> None:
     (row,) = (row for row in GUIDE["hyperparameters"].rows if row["model"] == model)
@@ -41,6 +46,13 @@ def test_the_comparison_of_frameworks_has_the_tables_setting() -> None:
     assert recipe.optimizer.warmup_fraction == table.setting["warmup_ratio"]
     assert (recipe.epochs, recipe.sequence_length) == (3, table.setting["maximum_length"])
     assert {row["framework"] for row in table.rows} == {"QwenCoder-SFT", "LLaMA-Factory", "MS-Swift", "verl"}
+
+
+def test_the_comparison_of_datasets_has_those_that_are_known() -> None:
+    recipe = preset_recipe("instruction_data", InstructionDataRecipe, "sft-datasets")
+    known = {row["dataset"].rpartition("/")[2].lower() for row in GUIDE["datasets"].rows}
+    frameworks = GUIDE["frameworks"].setting["data"].lower()
+    assert set(recipe.names()) == (known | {frameworks}) - {"code_contests"}
 
 
 @pytest.mark.parametrize(

@@ -56,8 +56,8 @@ DEVICES = {
         _gpu("h100-pcie-80gb", "H100 PCIe", 80, 756.5, 51),
         _gpu("h100-nvl-94gb", "H100 NVL", 94, 835.5, 60),
         _gpu("h100-80gb", r"H100\b", 80, 989.5, 67),
-        # H200 data sheet, SXM: 1,979 with sparsity.
-        _gpu("h200-141gb", r"H200\b", 141, 989.5, 67),
+        # H200 data sheet, SXM: 1,979 with sparsity. The slower NVL form is not here.
+        _gpu("h200-141gb", r"\bH200$", 141, 989.5, 67),
         # HGX B200 data sheet, an eighth of a board: 36,000 with sparsity, 600 and 1,440 GB.
         _gpu("b200-180gb", r"\bB200\b", 180, 2250, 75),
         # L40S data sheet (without sparsity there).
@@ -87,8 +87,10 @@ def device_named(name: str, memory_gb: float = 0.0, teraflops: float = 0.0) -> D
 def peak_flops(driver_name: str, half: bool) -> float | None:
     """Operations per second of the device that its driver calls so, in 16 bits (`half`) or float32.
 
-    None where it is unknown.
+    None where it is unknown, and for a slice of a device (MIG).
     """
+    if " MIG " in driver_name:
+        return None
     for device in DEVICES.values():
         if re.search(device.known_as, driver_name):
             return (device.half if half else device.single) or None

@@ -39,7 +39,11 @@ def test_some_figures_of_data_sheets() -> None:
 
 
 @pytest.mark.parametrize(
-    "driver", ["AMD EPYC", "", "NVIDIA L40", "NVIDIA GB200", "NVIDIA GeForce RTX 4090 Laptop GPU"]
+    "driver",
+    [
+        *("AMD EPYC", "", "NVIDIA L40", "NVIDIA GB200", "NVIDIA GH200 480GB", "NVIDIA H200 NVL"),
+        *("NVIDIA GeForce RTX 4090 Laptop GPU", "NVIDIA H100 80GB HBM3 MIG 1g.10gb"),
+    ],
 )
 def test_a_device_that_is_not_in_the_table_has_no_peak(driver: str) -> None:
     assert peak_flops(driver, half=True) is None

@@ -10,7 +10,7 @@ import dagster as dg
 from assets.metadata import image
 from assets.partitions import FRAMEWORKS, LANGUAGES
 from assets.plots import overlaid
-from assets.scaling_plots import law_plot
+from assets.scaling_plots import batch_plot, growth_plot, law_plot
 from assets.stage_asset import GPU_POOL, Inputs, Requests, chosen, many, partition_of, stage_asset
 from codellm_dag.launch.identity import check_recipe
 from codellm_dag.recipes.frameworks import FrameworkReportRecipe, FrameworksRecipe
@@ -62,12 +62,18 @@ def _batch_plots(folder: Path) -> dict[str, dg.MetadataValue | None]:
     }
 
 
+def _critical_batch_plots(folder: Path) -> dict[str, dg.MetadataValue | None]:
+    found = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    return {"loss by batch": image(batch_plot(found["branchings"]), "loss of branches by their batch")}
+
+
 @stage_asset(
     group="experiments",
     owner="team:models",
     kinds={"pytorch"},
     mappings={"token_shards": _ALL},
     pool=GPU_POOL,
+    show=_critical_batch_plots,
 )
 def critical_batch_size(token_shards: Artifacts) -> Inputs:
     """How large a batch may be before it costs tokens, measured by branches over the course of a run."""
@@ -99,12 +105,18 @@ def mixture_trials(tokenizer: Artifact, token_shards: Artifacts, mixture: Artifa
     return {"tokenizer": tokenizer, "corpus": mixture, **many("shards", token_shards)}
 
 
+def _growth_plots(folder: Path) -> dict[str, dg.MetadataValue | None]:
+    found = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    return {"loss by tokens": image(growth_plot(found), "loss of grown models and from scratch")}
+
+
 @stage_asset(
     group="experiments",
     owner="team:models",
     kinds={"pytorch"},
     mappings={"token_shards": _ALL},
     pool=GPU_POOL,
+    show=_growth_plots,
 )
 def model_growth(token_shards: Artifacts) -> Inputs:
     """A small model, stacked or widened and trained on, beside the large shape from scratch."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,30 +19,40 @@ class Worked:
     flops: float | None = 0.0
 
 
+@dataclass(frozen=True)
+class StudyBar:
+    """A bar over a study's ``total``; operations are shown as MFLOP, GFLOP, … as suits them."""
+
+    total: float
+    unit: str = "FLOP"
+
+    def show(self, report: Report, done: float, note: str) -> None:
+        """Tell `report` that `done` of the total is done."""
+        if self.unit != "FLOP":
+            report.progress(done, self.total, self.unit, note)
+            return
+        power = max(0, min(6, int(math.log10(max(self.total, 1.0))) // 3))
+        scale, prefix = 1000.0**power, ("", "k", "M", "G", "T", "P", "E")[power]
+        report.progress(round(done / scale, 3), round(self.total / scale, 3), f"{prefix}FLOP", note)
+
+
 class NestedReport:
     """Keeps what a trial reports; the outer report hears progress, log lines and the wish to end.
 
-    The trial's ``done`` of ``total`` moves the outer bar from `done` on by up to `flops` of `total`.
+    The trial's ``done`` of ``total`` moves the outer `bar` from `done` on by up to `flops`.
     """
 
     def __init__(
-        self,
-        outer: Report,
-        name: str,
-        done: float,
-        flops: float,
-        total: float,
-        worked: Worked,
-        unit: str = "FLOP",
+        self, outer: Report, name: str, done: float, flops: float, bar: StudyBar, worked: Worked
     ) -> None:
-        self.outer, self.name = outer, name
+        self.outer, self.name, self._bar = outer, name, bar
         self._worked, self._before = worked, (worked.tokens, worked.flops)
         self._own = Worked()
         self.runtime = outer.runtime
         self.resume_dir: Path = outer.resume_dir
         self.metrics: dict[str, Any] = {}
         self.points: list[tuple[int, dict[str, float]]] = []
-        self._done, self._flops, self._total, self._unit = done, flops, total, unit
+        self._done, self._flops = done, flops
 
     def stop_requested(self) -> bool:
         """Whether the outer attempt was asked to end."""
@@ -65,7 +76,7 @@ class NestedReport:
         del unit
         share = min(1.0, done / total) if total else 0.0
         note = f"{self.name} {note}".strip()
-        self.outer.progress(self._done + self._flops * share, self._total, self._unit, note)
+        self._bar.show(self.outer, self._done + self._flops * share, note)
 
     def work(self, tokens: int, flops: float | None) -> None:
         """Add the trial's work to that of the trials before it in this attempt."""

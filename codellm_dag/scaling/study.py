@@ -31,7 +31,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from codellm_dag.scaling.nested import NestedReport, Worked
+from codellm_dag.scaling.nested import NestedReport, StudyBar, Worked
 from codellm_dag.stages.protocol import UNFINISHED, Report, Stopped
 from codellm_dag.training.checkpoints import retire, sync
 
@@ -52,7 +52,8 @@ class Study:
         if wrong:
             raise ValueError(f"trial = {wrong[0]!r}: allowed: lower-case letters, digits, '.', '_', '-'")
         self._report, self._identity, self._flops = report, identity, dict(flops)
-        self._done, self._worked, self._unit = 0.0, Worked(), unit
+        self._bar = StudyBar(sum(flops.values()), unit)
+        self._done, self._worked = 0.0, Worked()
         kept = [name for name in flops if self.is_done(name)]
         if kept:
             report.log(f"{len(kept)} of {len(flops)} trials were done by earlier attempts: {', '.join(kept)}")
@@ -76,10 +77,9 @@ class Study:
         if found is None:
             if self._report.stop_requested():
                 raise Stopped(f"asked to end before trial {name}")
-            done, total = self._done, sum(self._flops.values())
-            inner = NestedReport(self._report, name, done, self._flops[name], total, self._worked, self._unit)
+            inner = NestedReport(self._report, name, self._done, self._flops[name], self._bar, self._worked)
             found = self._keep(name, run(inner), save)
-            self._report.progress(done + self._flops[name], total, self._unit, name)
+            self._bar.show(self._report, self._done + self._flops[name], name)
         self._done += self._flops[name]
         return found["result"]
 

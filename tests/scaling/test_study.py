@@ -166,7 +166,7 @@ def test_a_ladder_that_is_stopped_goes_on_within_its_fourth_point(whole, ladder_
 @pytest.mark.parametrize("stage", STUDIES)
 def test_the_bar_goes_once_over_the_whole_study(stage, whole):
     steps = whole(stage)[1].steps
-    assert {(total, unit) for _, total, unit in steps} == {(steps[0][1], "FLOP")}
+    assert {(total, unit) for _, total, unit in steps} == {(steps[0][1], "MFLOP")}
     assert [done for done, _, _ in steps] == sorted(done for done, _, _ in steps)
     assert steps[0][0] < steps[0][1] / 10
     assert steps[-1][0] == pytest.approx(steps[-1][1])
@@ -174,12 +174,12 @@ def test_the_bar_goes_once_over_the_whole_study(stage, whole):
 
 def test_the_bar_and_the_work_count_the_same_flops(whole):
     _, report = whole("model_growth")
-    assert report.worked == (5 * 1024, pytest.approx(report.steps[-1][1]))
+    assert report.worked == (5 * 1024, pytest.approx(report.steps[-1][1] * 1e6, rel=1e-3))
 
 
 def test_the_ladders_flops_are_the_trainers(whole):
     _, report = whole("scaling_ladder")
-    assert report.worked == (2 * (512 + 1024) + 2560, pytest.approx(report.steps[-1][1]))
+    assert report.worked == (2 * (512 + 1024) + 2560, pytest.approx(report.steps[-1][1] * 1e6, rel=1e-3))
 
 
 def study(folder: Path, identity: str = "one", **more) -> Study:

@@ -6,6 +6,7 @@ its difference before committing it.
 
 import json
 import os
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,13 @@ def test_stages_that_need_gpus_share_a_pool_in_the_graph_and_in_jobs():
 def test_partitions_of_assets_map_to_partitions_of_their_inputs():
     """Dagster's own check, as `dagster definitions validate` makes it."""
     defs.resolve_asset_graph().validate_partitions()
+
+
+def test_the_readmes_picture_is_of_this_graph():
+    script = Path(__file__).parents[1] / "scripts" / "asset_graph.py"
+    drawn = runpy.run_path(str(script))
+    expected = drawn["drawing"](drawn["asset_graph"]())
+    assert drawn["PICTURE"].read_text() == expected, "run: python scripts/asset_graph.py"
 
 
 def test_a_server_can_load_the_code_location():

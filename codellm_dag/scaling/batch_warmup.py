@@ -92,18 +92,16 @@ def summary(
     """A row a run, in the order of `RUNS`: batch, steps, end and way to the loss, means over seeds.
 
     ``steps_to_loss`` and ``tokens_to_loss`` are where a curve first reaches the loss, in a line between two
-    measurements; ``lowest`` and ``highest`` are the least and most end loss of any seed.
+    measurements, ``steps_to_small`` and ``tokens_to_small`` where it reaches what the small batch ends with,
+    None if it does not with every seed; ``lowest`` and ``highest`` are the least and most end loss of any
+    seed.
     """
     goals = [max(own[name][-1][2] for name in RUNS) for own in curves]
+    small = [own["small"][-1][2] for own in curves]
     found = []
     for name, schedule in zip(RUNS, schedules, strict=True):
-        ends = [own[name][-1][2] for own in curves]
-        there: dict[str, list[float]] = {"tokens": [], "steps": []}
-        for own, goal in zip(curves, goals, strict=True):
-            for column, unit in enumerate(there):
-                reached = tokens_to([[point[column], point[2]] for point in own[name]], goal)
-                assert reached is not None
-                there[unit].append(reached)
+        own = [seed[name] for seed in curves]
+        ends = [curve[-1][2] for curve in own]
         first, last = schedule.stretches[0].rows * length, schedule.stretches[-1].rows * length
         found.append(
             {
@@ -115,11 +113,23 @@ def summary(
                 "lowest": min(ends),
                 "highest": max(ends),
                 "goal": fmean(goals),
-                "steps_to_loss": fmean(there["steps"]),
-                "tokens_to_loss": fmean(there["tokens"]),
+                "steps_to_loss": _mean_way(own, 1, goals),
+                "tokens_to_loss": _mean_way(own, 0, goals),
+                "steps_to_small": _mean_way(own, 1, small),
+                "tokens_to_small": _mean_way(own, 0, small),
             }
         )
     return found
+
+
+def _mean_way(curves: Sequence[Curve], column: int, losses: Sequence[float]) -> float | None:
+    """Mean over seeds of where each curve reaches its loss, in the unit of `column`; None if one does not."""
+    ways = [
+        tokens_to([[point[column], point[2]] for point in curve], loss)
+        for curve, loss in zip(curves, losses, strict=True)
+    ]
+    reached = [way for way in ways if way is not None]
+    return fmean(reached) if len(reached) == len(ways) else None
 
 
 def _train(

@@ -58,6 +58,11 @@ def test_the_way_to_the_worst_run_s_loss_worked_out_by_hand():
     assert (small["tokens_to_loss"], small["steps_to_loss"]) == (960, 15)
     assert (large["tokens_to_loss"], large["steps_to_loss"]) == (1280, 10)
     assert (warmup["tokens_to_loss"], warmup["steps_to_loss"]) == (1120, 12.5)
+    # What the small batch ends with, 2 and 3, the others do not reach.
+    assert (small["steps_to_small"], small["tokens_to_small"]) == (20, 1280)
+    assert (large["steps_to_small"], warmup["tokens_to_small"]) == (None, None)
+    better = [{**one, "warmup": [[0, 0, 6.0], [640, 8, 4.0], [1280, 14, 1.0]]} for one in (curves, curves)]
+    assert summary(better, schedules, 64)[2]["steps_to_small"] == pytest.approx(8 + 6 * 2 / 3)
     assert (warmup["loss"], warmup["lowest"], warmup["highest"]) == (3.0, 2.5, 3.5)
     assert [row["batch_tokens"] for row in (small, large, warmup)] == ["64", "128", "64 to 128"]
     assert [(row["steps"], row["tokens"]) for row in (small, warmup)] == [(20, 1280), (15, 1280)]

@@ -4,7 +4,7 @@ training.
 The simple empirical method of Merrill et al. 2025 (arXiv:2505.23971): from points of one run, branches go on
 with 1, 2, 4, … times its batch, each with the learning rate scaled to it, over the same tokens. The largest
 batch up to which no branch's loss lies more than a tolerance above that of the unchanged batch is the
-critical one there. Writes ``report.json``.
+critical one there (theirs is compared with every smaller batch, on smoothed losses). Writes ``report.json``.
 """
 
 from __future__ import annotations

@@ -92,16 +92,36 @@ def place_of(request: StageRequest) -> str:
 
 
 def pod(
-    request: StageRequest, folder: Path, *, launcher: Sequence[str] = (), options: Sequence[str] = ()
+    request: StageRequest,
+    folder: Path,
+    *,
+    launcher: Sequence[str] = (),
+    options: Sequence[str] = (),
+    hold_at: int = 0,
 ) -> subprocess.Popen[bytes]:
-    """Start a pod's command; `folder` is the pod's own disk, its output goes to ``folder/log``."""
+    """Start a pod's command; `folder` is the pod's own disk, its output goes to ``folder/log``.
+
+    Training waits after step `hold_at`, if not 0, until it is asked to end: see `holds`.
+    """
     folder.mkdir(parents=True)
     variables = {"PYTHONPATH": str(ROOT), "TMPDIR": str(folder), "CODELLM_CACHE": str(folder / "cache")}
+    if hold_at:
+        variables |= {"HOLD_AT": str(hold_at), "HOLD_FILE": str(_held(folder))}
+        variables["PYTHONPATH"] = f"{ROOT / 'tests/support/hold'}{os.pathsep}{ROOT}"
     module = ["-m", "codellm_dag.stages.entry", place_of(request), "--store", str(request.store), *options]
     with (folder / "log").open("wb") as log:
         return subprocess.Popen(
             [sys.executable, *launcher, *module], env={**os.environ, **variables}, stdout=log, stderr=log
         )
+
+
+def holds(folder: Path) -> bool:
+    """Whether the training in a pod that was started with ``hold_at`` waits."""
+    return _held(folder).exists()
+
+
+def _held(folder: Path) -> Path:
+    return folder / "held"
 
 
 def messages_of(request: StageRequest) -> list:

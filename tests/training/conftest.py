@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import textwrap
 from pathlib import Path
 
@@ -52,8 +53,9 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def save_always(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the trainer save after every step, whatever that costs."""
+    """Make the trainer save after every step, at once, whatever that costs."""
     monkeypatch.setattr(saving, "FIRST_SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(saving, "THREAD_SECONDS", math.inf)
     monkeypatch.setattr(saving, "save_interval", lambda *_: 0.0)
 
 

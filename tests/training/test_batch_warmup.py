@@ -18,11 +18,11 @@ from codellm_dag.training.model import new_model, target_losses
 from codellm_dag.training.optimizer import make_optimizer
 from codellm_dag.training.rows import IGNORED, ShardRows, row_order
 from tests.modelkit.tiny import RecordingReport
-from tests.training.backends.groups import ADAMW, Group, Rank, assert_equal_to_tolerance, on, train, until
+from tests.training.backends.groups import ADAMW, Rank, assert_equal_to_tolerance, killed, on, train
 from tests.training.conftest import TINY, files
 from tests.training.test_divergence import poison
-from tests.training.test_pretrained_checkpoint import run
-from tests.training.test_resume import TELL_MICRO_BATCHES, kill_at
+from tests.training.test_pretrained_checkpoint import kill_at, run
+from tests.training.test_resume import TELL_MICRO_BATCHES
 from tests.training.test_speed import FLOPS
 
 WARMUP = {"global_rows": 2, "warmup": [{"share": 0.25, "global_rows": 4}, {"share": 0.5, "global_rows": 8}]}
@@ -107,7 +107,7 @@ def test_killed_at_an_edge_between_and_in_accumulation(inputs: Inputs, tmp_path:
     expected = run(GROWING, inputs, tmp_path / "whole", micro_rows=2)
     kill_at(GROWING, inputs, tmp_path / "killed", "step 7", micro_rows=2)  # saved: step 6, the edge
     tell = TELL_MICRO_BATCHES.replace("self.micro % 4", "self.accelerator.sync_gradients")
-    kill_at(GROWING, inputs, tmp_path / "killed", "micro 11 False", tell, micro_rows=2)
+    kill_at(GROWING, inputs, tmp_path / "killed", "micro 11 False", first=tell, micro_rows=2)
     report = run(GROWING, inputs, tmp_path / "killed", micro_rows=2)
     assert report.messages == ["resuming from checkpoint-10"]
     assert report.points == expected.points
@@ -137,11 +137,9 @@ def test_every_backend_of_ours_grows_and_resumes_to_the_bit(
     for stop_after in (6, 8):  # after the last step of a size, and amid one
         told = train(chosen, inputs, folder, processes, stop_after=stop_after, micro_rows=1)
         assert told.ended == f"Stopped: asked to end; saved after step {stop_after} of 12"
-    group = Group(chosen, inputs, folder, processes, save_always=True, micro_rows=1)
-    until(lambda: (folder / "resume/checkpoint-10").exists(), group.processes)
-    group.kill()
+    killed(chosen, inputs, folder, processes, ("save", 11), micro_rows=1)
     told = train(chosen, inputs, folder, processes, micro_rows=1)
-    assert told.messages[0].startswith("resuming from checkpoint-1")
+    assert told.messages == ["resuming from checkpoint-10"]
     assert told.points == whole.points
     assert files(folder / "out") == files(tmp_path / "whole/out")
 

@@ -12,8 +12,7 @@ from codellm_dag.recipes.training import ModelShape, PretrainingRecipe
 from codellm_dag.stages.protocol import Inputs
 from codellm_dag.training.model import RouterBalance, load_balance, new_model, packed_losses, target_losses
 from tests.training.conftest import TINY, files
-from tests.training.test_pretrained_checkpoint import run
-from tests.training.test_resume import kill_at
+from tests.training.test_pretrained_checkpoint import kill_at, run
 
 MOE = TINY.with_changes({"model": {**TINY.model.model_dump(), "experts": 4, "experts_per_token": 2}})
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from codellm_dag.training.divergence import Rollback, from_text, to_text, troubl
 from codellm_dag.training.plan import DivergedError
 from codellm_dag.training.rows import row_order
 from tests.training.conftest import TINY, files
-from tests.training.test_pretrained_checkpoint import child, run
+from tests.training.test_pretrained_checkpoint import kill_at, run
 
 RECIPE = TINY.with_changes({"divergence": {"action": "rollback", "rollback_steps": 3, "skip_steps": 0}})
 
@@ -142,16 +141,8 @@ def test_a_run_that_is_killed_around_its_rollback_ends_in_the_same_bytes(
     poison(monkeypatch)
     expected = run(RECIPE, inputs, tmp_path / "whole")
     folder = tmp_path / "killed"
-    for kill_at in (8, 7, 10):  # before it; just after it (step 7 is read anew); later
-        process = child(RECIPE, inputs, folder, POISONED)
-        assert process.stdout is not None
-        seen = 0
-        for line in process.stdout:
-            seen += line.split() == ["step", str(kill_at)]
-            if seen == (2 if kill_at == 7 else 1):
-                process.send_signal(signal.SIGKILL)
-                break
-        assert process.wait(timeout=60) == -signal.SIGKILL
+    for step, times in ((8, 1), (7, 2), (10, 1)):  # before it; just after it (7 is read anew); later
+        kill_at(RECIPE, inputs, folder, f"step {step}", times=times, first=POISONED)
     report = run(RECIPE, inputs, folder)
     assert report.messages[0] == "resuming from checkpoint-9.1"
     assert files(folder / "out") == files(tmp_path / "whole/out")

@@ -73,17 +73,19 @@ def test_the_checkpoint_is_the_merged_model(slots: dict[str, Any], tmp_path: Pat
 
 
 def test_adapters_resume_exactly(slots: dict[str, Any], tmp_path: Path) -> None:
-    expected = run(RECIPE, slots, tmp_path / "whole")
+    recipe = RECIPE.with_changes({"lora.dropout": 0.2})  # draws from the random state
+    expected = run(recipe, slots, tmp_path / "whole")
+    assert expected.points != run(RECIPE, slots, tmp_path / "other").points
     out = tmp_path / "stopped/out"
     out.mkdir(parents=True)
     report = RecordingReport(tmp_path / "stopped/resume")
     report.stop_requested = lambda: len(report.points) >= 3
     with pytest.raises(Stopped):
-        sft_checkpoint.run(RECIPE, Inputs(slots), out, report)
+        sft_checkpoint.run(recipe, Inputs(slots), out, report)
     saved = next((tmp_path / "stopped/resume").glob("checkpoint-*"))
     assert "model.safetensors" not in {path.name for path in saved.iterdir()}, "adapters alone are saved"
     resumed = RecordingReport(tmp_path / "stopped/resume")
-    sft_checkpoint.run(RECIPE, Inputs(slots), out, resumed)
+    sft_checkpoint.run(recipe, Inputs(slots), out, resumed)
     assert resumed.messages == ["resuming from checkpoint-4"]
     assert resumed.points == expected.points
     weights = [(folder / "model.safetensors").read_bytes() for folder in (out, tmp_path / "whole/out")]

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,8 +73,19 @@ def test_same_bytes_again_and_other_bytes_with_another_seed(
     assert weights[0] != weights[1]
 
 
+SAY = """
+import math, sys, time
+left = {times}
+def say(*words):
+    global left
+    line = " ".join(map(str, words))
+    sys.stdout.write(line + "\\n")  # at once, also where two threads tell
+    sys.stdout.flush()
+    left -= line == {until!r}
+    if not left:
+        time.sleep(3600)
+"""
 CHILD = """
-import sys, time
 from pathlib import Path
 from codellm_dag.recipes.training import PretrainingRecipe
 from codellm_dag.stages.protocol import Inputs
@@ -83,12 +95,12 @@ from tests.training import test_pretrained_checkpoint as here
 
 saving.FIRST_SAVE_SECONDS = 0
 saving.save_interval = lambda *_: 0
+saving.THREAD_SECONDS = min(saving.THREAD_SECONDS, 0) or math.inf
 point = here.RecordingReport.point
-def slow_point(self, step, **values):
+def tell(self, step, **values):
     point(self, step, **values)
-    print("step", step, flush=True)
-    time.sleep(0.05)
-here.RecordingReport.point = slow_point
+    say("step", step)
+here.RecordingReport.point = tell
 recipe = PretrainingRecipe.model_validate_json(sys.argv[1])
 slots = dict(word.split("=") for word in sys.argv[3:])
 inputs = Inputs({{slot: artifact(Path(path)) for slot, path in slots.items()}})
@@ -96,24 +108,34 @@ here.run(recipe, inputs, Path(sys.argv[2]), {micro_rows})
 """
 
 
-def child(
-    recipe: PretrainingRecipe, inputs: Inputs, folder: Path, first: str = "", micro_rows: int = 0
-) -> subprocess.Popen[str]:
-    """The stage in a process of its own that saves after every step; `first` is Python to run before it."""
+def kill_at(
+    recipe: PretrainingRecipe,
+    inputs: Inputs,
+    folder: Path,
+    line: str,
+    *,
+    times: int = 1,
+    first: str = "",
+    micro_rows: int = 0,
+) -> None:
+    """Run the stage in a process of its own that saves after every step, and kill it when it has said `line`
+    so many `times`, for which it waits. `first` is Python to run before it, which may `say` lines too.
+    """
     slots = [f"{slot}={inputs[slot].path}" for slot in inputs]
-    return subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            first + CHILD.format(micro_rows=micro_rows),
-            recipe.model_dump_json(),
-            str(folder),
-            *slots,
-        ],
+    script = SAY.format(times=times, until=line) + first + CHILD.format(micro_rows=micro_rows)
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, recipe.model_dump_json(), str(folder), *slots],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )
+    assert process.stdout is not None
+    for said in process.stdout:
+        times -= said.strip() == line
+        if not times:
+            process.send_signal(signal.SIGKILL)
+            break
+    assert process.wait(timeout=60) == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
@@ -126,27 +148,25 @@ def test_a_killed_run_resumes_to_the_same_bytes(
         undisturbed, expected = tmp_path / "whole", run(recipe, inputs, tmp_path / "whole")
     folder = tmp_path / "killed"
     for stop_at in (4, 9):
-        process = child(recipe, inputs, folder)
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.split() == ["step", str(stop_at)]:
-                process.send_signal(signal.SIGKILL)
-                break
-        process.wait(timeout=60)
-        assert process.returncode == -signal.SIGKILL
+        kill_at(recipe, inputs, folder, f"step {stop_at}")
     report = run(recipe, inputs, folder)
-    assert report.messages[0].startswith("resuming from checkpoint-")
+    assert report.messages == ["resuming from checkpoint-8"]
     assert report.points == expected.points
     assert files(folder / "out") == files(undisturbed / "out")
     assert report.metrics == expected.metrics
 
 
-def test_a_checkpoint_of_another_recipe_is_not_resumed(
+def test_a_checkpoint_of_another_recipe_or_of_other_data_is_not_resumed(
     inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_always(monkeypatch)
     run(TINY, inputs, tmp_path)
     assert any(path.name.startswith("checkpoint-") for path in (tmp_path / "resume").iterdir())
+    again = run(TINY, inputs, tmp_path)
+    assert again.messages[0] == "resuming from checkpoint-11"
+    other = {**inputs, "shards/python": replace(inputs["shards/python"], content_digest="of other shards")}
+    assert run(TINY, Inputs(other), tmp_path).messages[0] == "no checkpoint to resume from"
+    assert run(TINY, inputs, tmp_path).messages[0] == "no checkpoint to resume from", "the others' are there"
     report = run(TINY.with_changes({"optimizer.learning_rate": 0.001}), inputs, tmp_path)
     assert report.messages[0] == "no checkpoint to resume from"
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,7 +19,7 @@ from codellm_dag.training.processes import Processes
 from codellm_dag.training.saving import Saver, machines_of, save_interval
 from tests.modelkit.tiny import RecordingReport
 from tests.training.conftest import TINY, files, save_always
-from tests.training.test_pretrained_checkpoint import child, run
+from tests.training.test_pretrained_checkpoint import kill_at, run
 
 
 def test_the_interval_is_youngs_within_its_bounds() -> None:
@@ -35,22 +36,24 @@ def test_machines_are_counted_as_torchrun_tells(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_thread_writes_one_checkpoint_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(saving, "THREAD_SECONDS", 0.01)
+    now = [0.0]
+    monkeypatch.setattr(saving, "time", SimpleNamespace(monotonic=lambda: now[0]))
     saver, written, gate = Saver(may_use_thread=True), [], threading.Event()
 
-    def from_copy(name: str):
+    def takes(seconds: float) -> None:
+        now[0] += seconds
+
+    def from_copy(name: str) -> Callable[[], Callable[[], None]]:
         def write() -> None:
-            gate.wait(10)
+            gate.wait(60)
             written.append(name)
 
-        return lambda: write
+        return lambda: takes(0.1) or write
 
-    saver.save(lambda: time.sleep(0.02), from_copy("never"))
-    assert (saver.by_thread, saver.busy) == (True, False)
-    assert saver.cost >= 0.02
+    saver.save(lambda: takes(0.6), from_copy("never"))
+    assert (saver.by_thread, saver.busy, saver.cost) == (True, False, pytest.approx(0.6))
     saver.save(lambda: written.append("never"), from_copy("first"))
-    assert (written, saver.busy) == ([], True)
-    assert saver.cost < 0.02
+    assert (written, saver.busy, saver.cost) == ([], True, pytest.approx(0.1))
     threading.Timer(0.1, gate.set).start()
     saver.save(lambda: written.append("never"), from_copy("second"))
     assert written[0] == "first", "the second began before the first was written"
@@ -93,16 +96,15 @@ def test_the_newest_are_kept(inputs: Inputs, tmp_path: Path, monkeypatch: pytest
 BY_THREAD = """
 from codellm_dag.training import saving, trainer
 saving.THREAD_SECONDS = -1.0
+saving.Saver.busy = property(lambda saver: saver.wait() or False)  # every step is saved
 snapshot = trainer.snapshot
-def slow(of):
-    write = snapshot(of)
-    def slowly(folder):
-        print("writing", of.state.global_step, flush=True)
+def told(of):
+    step, write = of.state.global_step, snapshot(of)
+    def write_and_tell(folder):
         write(folder)
-        time.sleep(0.3)
-    return slowly
-import time
-trainer.snapshot = slow
+        say("written", step)
+    return write_and_tell
+trainer.snapshot = told
 """
 
 
@@ -113,20 +115,10 @@ def test_a_kill_while_a_thread_writes_leaves_the_checkpoint_before(
     recipe = TINY.with_changes({"optimizer.name": optimizer})
     expected = run(recipe, inputs, tmp_path / "whole")
     folder = tmp_path / "killed"
-    process = child(recipe, inputs, folder, BY_THREAD)
-    assert process.stdout is not None
-    writing = 0
-    for line in process.stdout:
-        writing += line.startswith("writing")
-        if writing == 2:
-            process.send_signal(signal.SIGKILL)
-            break
-    assert process.wait(timeout=60) == -signal.SIGKILL
-    names = [path.name for path in (folder / "resume").iterdir()]
-    assert "new.partial" in names, "it was not being written"
-    assert len(names) == 2
+    kill_at(recipe, inputs, folder, "written 3", first=BY_THREAD)
+    assert {path.name for path in (folder / "resume").iterdir()} == {"new.partial", "checkpoint-2"}
     report = run(recipe, inputs, folder)
-    assert report.messages[0].startswith("resuming from checkpoint-")
+    assert report.messages == ["resuming from checkpoint-2"]
     assert report.points == expected.points
     assert files(folder / "out") == files(tmp_path / "whole/out")
 

@@ -4,13 +4,14 @@ imported PyTorch already: a start costs a second instead of ten.
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import pickle
+import signal
 import socket
 import time
 import uuid
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -62,6 +63,7 @@ class Group:
     """Processes that train `recipe` with ``folder/out`` and ``folder/resume``, or ``folder/resume-<rank>``.
 
     `stop_after`: they are asked to end after so many steps. `save_always`: a checkpoint after each step.
+    `die`: when one of them kills itself, see `killed`.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Group:
         save_always: bool = False,
         own_disks: bool = False,
         micro_rows: int = 0,
+        die: tuple[Any, ...] = (),
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with socket.create_server(("127.0.0.1", 0)) as free:
@@ -84,12 +87,12 @@ class Group:
         for rank, result in enumerate(self._results):
             resume = folder / (f"resume-{rank}" if own_disks else "resume")
             job = (recipe, inputs, folder / ("out" if rank == 0 else f"out-{rank}"), resume, result)
-            options = (rank, processes, port, stop_after, save_always, micro_rows)
+            options = (rank, processes, port, stop_after, save_always, micro_rows, die)
             self.processes.append(_CONTEXT.Process(target=_rank, args=(*job, *options)))
         for process in self.processes:
             process.start()
 
-    def wait(self, seconds: float = 120) -> list[Rank]:
+    def wait(self, seconds: float = 300) -> list[Rank]:
         """What each rank told; fails where one ended without a word."""
         deadline = time.monotonic() + seconds
         for process in self.processes:
@@ -112,6 +115,46 @@ def train(*arguments: Any, **options: Any) -> Rank:
     return Group(*arguments, **options).wait()[0]
 
 
+def killed(
+    recipe: Recipe, inputs: Inputs, folder: Path, processes: int, moment: tuple[Any, ...], **options: Any
+) -> None:
+    """Train with a checkpoint after each step until SIGKILL at a moment, of one process first, then of all.
+
+    `moment`: ``("save", n)``, when the checkpoint of step n is written and has no name yet; ``("pass", n,
+    k)``, in the last rank's k-th forward pass of step n, k from 1, with the checkpoint before it in place.
+    """
+    group = Group(recipe, inputs, folder, processes, save_always=True, die=moment, **options)
+    dying = group.processes[0 if moment[0] == "save" else -1]
+    dying.join(300)
+    group.kill()
+    assert dying.exitcode == -signal.SIGKILL
+
+
+def _die(kind: str, step: int, number: int = 1, *, rank: int, last: int, resume: Path) -> None:
+    from codellm_dag.training.checkpoints import ResumeFolder
+    from codellm_dag.training.trainer import PackedTrainer
+
+    publish, compute_loss, passes = ResumeFolder.publish, PackedTrainer.compute_loss, []
+
+    def die_in_publish(self: ResumeFolder, at: int, *more: Any) -> Path:
+        if at == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return publish(self, at, *more)
+
+    def die_in_pass(self: PackedTrainer, *arguments: Any, **more: Any) -> Any:
+        passes.append(self.state.global_step + 1)
+        if passes.count(step) == number:
+            while not (resume / f"checkpoint-{step - 1}").exists():
+                time.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return compute_loss(self, *arguments, **more)
+
+    if kind == "save" and rank == 0:
+        ResumeFolder.publish = die_in_publish
+    if kind == "pass" and rank == last:
+        PackedTrainer.compute_loss = die_in_pass
+
+
 def _rank(
     recipe: Recipe,
     inputs: Inputs,
@@ -124,6 +167,7 @@ def _rank(
     stop_after: int,
     save_always: bool,
     micro_rows: int,
+    die: tuple[Any, ...],
 ) -> None:
     if size > 1:
         where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test"}
@@ -133,7 +177,9 @@ def _rank(
 
     if save_always:
         saving.FIRST_SAVE_SECONDS, saving.MOST_SAVING = 0.0, 1e9
-        saving.save_interval = lambda *_: 0.0
+        saving.save_interval, saving.THREAD_SECONDS = lambda *_: 0.0, math.inf
+    if die:
+        _die(*die, rank=rank, last=size - 1, resume=resume)
     for folder in (out, resume):
         folder.mkdir(parents=True, exist_ok=True)
     report = RecordingReport(resume, Runtime(threads=1, workers=1, micro_rows=micro_rows))
@@ -146,15 +192,6 @@ def _rank(
         ended = f"{type(error).__name__}: {error}"
     told = Rank(ended, report.points, report.metrics, report.messages)
     result.write_bytes(pickle.dumps(told))
-
-
-def until(condition: Callable[[], object], processes: Sequence[BaseProcess], seconds: float = 60) -> None:
-    """Wait until `condition` holds while the processes run."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        assert any(process.is_alive() for process in processes), "they ended before"
-        time.sleep(0.02)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

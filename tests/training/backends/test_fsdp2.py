@@ -16,7 +16,7 @@ from codellm_dag.stages.protocol import Inputs
 from codellm_dag.training import fsdp2
 from codellm_dag.training.backends.protocol import Rendered, backend
 from tests.modelkit.tiny import tiny_llama
-from tests.training.backends.groups import ADAMW, Group, Rank, assert_equal_to_tolerance, on, train, until
+from tests.training.backends.groups import ADAMW, Group, Rank, assert_equal_to_tolerance, killed, on, train
 from tests.training.conftest import files
 
 FSDP2 = on(ADAMW, name="fsdp2")
@@ -92,11 +92,10 @@ def test_hybrid_sharding(plain: tuple[Path, Rank], inputs: Inputs, tmp_path: Pat
 def test_killed_while_it_saves_it_goes_on_from_a_whole_checkpoint(
     whole: tuple[Path, Rank], inputs: Inputs, tmp_path: Path
 ) -> None:
-    group = Group(FSDP2, inputs, tmp_path, 2, save_always=True)
-    until(lambda: list((tmp_path / "resume").glob("checkpoint-[3-9]*")), group.processes)
-    group.kill()
+    killed(FSDP2, inputs, tmp_path, 2, ("save", 6))
+    assert (tmp_path / "resume/new.partial/checkpoint-6/shards/.metadata").exists()
     told = train(FSDP2, inputs, tmp_path, 2)
-    assert told.messages[0].startswith("resuming from checkpoint-")
+    assert told.messages == ["resuming from checkpoint-5"]
     assert told.points == whole[1].points
     assert files(tmp_path / "out") == files(whole[0] / "out")
 

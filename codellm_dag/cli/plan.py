@@ -19,25 +19,46 @@ _PODS = "Pods (with --manifests)"
 
 
 def plan(
-    stages: Annotated[list[str], typer.Argument(metavar="STAGE...", help="stages, i.e. assets.")],
+    stages: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="STAGE...", help="pretrained_checkpoint, sft_checkpoint; with --manifests any stage."
+        ),
+    ],
     recipe: RecipeOption = "",
     changes: SetOption = None,
-    devices: Annotated[int, typer.Option(min=1, max=1_000_000, rich_help_panel=_SIZES)] = 1,
+    devices: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="How many train.", rich_help_panel=_SIZES)
+    ] = 1,
     device: Annotated[
         str, typer.Option(metavar="NAME", help="cpu, h100-80gb, …", rich_help_panel=_SIZES)
     ] = "cpu",
     memory: Annotated[
-        float, typer.Option(min=0, metavar="GB", help="Memory of a device.", rich_help_panel=_SIZES)
+        float,
+        typer.Option(
+            min=0,
+            metavar="GB",
+            help="Memory of a device.",
+            rich_help_panel=_SIZES,
+            show_default="the device's",
+        ),
     ] = 0.0,
     teraflops: Annotated[
         float,
-        typer.Option(min=0, metavar="TFLOP/S", help="Peak of a device.", rich_help_panel=_SIZES),
+        typer.Option(
+            min=0,
+            metavar="TFLOP/S",
+            help="Peak of a device.",
+            rich_help_panel=_SIZES,
+            show_default="the device's",
+        ),
     ] = 0.0,
     mfu: Annotated[
         float, typer.Option(min=0.0001, max=1, help="Share of the peak.", rich_help_panel=_SIZES)
     ] = DEFAULT_MFU,
     price: Annotated[
-        float, typer.Option(min=0, help="Price of a device-hour.", rich_help_panel=_SIZES)
+        float,
+        typer.Option(min=0, help="Price of a device-hour.", rich_help_panel=_SIZES, show_default="not told"),
     ] = 0.0,
     model: Annotated[
         str,
@@ -116,12 +137,16 @@ def plan(
 ) -> None:
     """What training needs, before anything is launched: FLOPs, memory, hours, files, and what will not fit.
 
-    With --manifests the Kubernetes manifests of any stage as YAML, checked by all rules that hold before a
+    Exit code 1 where nothing fits.
+
+    With --manifests the Kubernetes manifests of any stage as YAML, checked by all rules that hold before
     launch; the fingerprint in names is shown as zeros.
 
     [bold]Examples[/]
 
     codellm-dag plan pretrained_checkpoint
+
+    codellm-dag plan pretrained_checkpoint --recipe pretrain-1b --devices 16 --device h100-80gb --micro-rows 8
 
     codellm-dag plan sft_checkpoint --model qwen2.5-coder-14b --devices 64 --device h100-80gb --precision bf16
     --gradient-checkpointing --sequence-length 4096 --set sft_checkpoint.batch.global_rows=64

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from codellm_dag.cli.recipes import Choice
 from codellm_dag.recipes import InvalidRecipeError
+from codellm_dag.recipes.presets import preset_names
 from codellm_dag.recipes.tokens import ShardsRecipe, TokenizerRecipe
 from codellm_dag.recipes.training import PretrainingRecipe, SftRecipe
 from codellm_dag.scaling.memory import Work
@@ -43,8 +44,10 @@ class Sizes:
 def question_of(stage: str, choice: Choice, sizes: Sizes) -> Question:
     """The question about one stage. Raises InvalidRecipeError for a stage that does not train by tokens."""
     if stage not in PLANNED:
+        hint = f"; {stage!r} is a preset: --recipe {stage}" if stage in preset_names() else ""
         raise InvalidRecipeError(
             f"the sizes of {stage!r} are not planned; allowed: {', '.join(PLANNED)} (with --manifests all)"
+            + hint
         )
     recipe = choice.recipe_of(stage)
     assert isinstance(recipe, PretrainingRecipe | SftRecipe)
@@ -89,7 +92,8 @@ def _check(stage: str, recipe: PretrainingRecipe | SftRecipe, sizes: Sizes) -> N
         )
     if recipe.base == "base_checkpoint" and not sizes.model:
         raise InvalidRecipeError(
-            f"{stage}.base = {recipe.base!r}: an outside model's sizes are not in the recipe; give --model"
+            f"{stage}.base = {recipe.base!r}: an outside model's sizes are not in the recipe; give --model: "
+            f"{', '.join(PUBLISHED)}, or the path of a config.json"
         )
 
 

@@ -89,6 +89,7 @@ def test_a_config_file(plan, tmp_path):
             ["mixture"],
             "the sizes of 'mixture' are not planned; allowed: pretrained_checkpoint, sft_checkpoint",
         ),
+        (["laptop"], "'laptop' is a preset: --recipe laptop"),
         (["pretrained_checkpoint", "--device", "h9"], "--device 'h9': allowed: cpu, v100-32gb"),
         (["pretrained_checkpoint", "--devices", "3"], "--devices 3: must divide batch.global_rows = 16"),
         (["pretrained_checkpoint", "--model", "gpt-5"], "--model 'gpt-5':"),

@@ -47,7 +47,7 @@ def scaling_report(scaling_ladder: Artifacts) -> Inputs:
 _ALL = dg.AllPartitionMapping()
 
 
-def _batch_plots(folder: Path) -> dict[str, dg.MetadataValue | None]:
+def _warmup_plots(folder: Path) -> dict[str, dg.MetadataValue | None]:
     """Held-out loss over tokens and over steps: the first seed's three runs."""
     curves = json.loads((folder / "report.json").read_text(encoding="utf-8"))["curves"][0]
     return {
@@ -86,7 +86,7 @@ def critical_batch_size(token_shards: Artifacts) -> Inputs:
     kinds={"pytorch"},
     mappings={"token_shards": _ALL},
     pool=GPU_POOL,
-    show=_batch_plots,
+    show=_warmup_plots,
 )
 def batch_warmup(token_shards: Artifacts) -> Inputs:
     """A small batch, a large one and one that grows: steps and tokens to a loss, at equal tokens."""

@@ -79,3 +79,16 @@ def test_steps_that_are_undone_have_cost_something_too(
     poison(monkeypatch)
     report = run(RECIPE, inputs, tmp_path)  # steps 1 to 8, then back to 6 and to the end; 9 gave no loss
     assert report.worked[0] == (8 + 6) * 4 * 64
+
+
+def test_a_run_says_its_rate_its_memory_and_the_time_left(
+    inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speed, "_EVERY", 0.0)
+    measured = run(TINY, inputs, tmp_path).measured
+    assert [step for step, _ in measured] == list(range(1, 13))
+    assert all(
+        {"tokens_per_second", "peak_memory_gib", "seconds_left"} <= point.keys() for _, point in measured
+    )
+    assert all(point["tokens_per_second"] > 0 < point["peak_memory_gib"] for _, point in measured)
+    assert measured[0][1]["seconds_left"] > measured[-1][1]["seconds_left"] == 0

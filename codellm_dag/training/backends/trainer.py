@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+from typing import Any
 
 from codellm_dag.recipes.base import InvalidRecipeError
 from codellm_dag.stages.protocol import Report
@@ -38,8 +39,9 @@ def validate(rendered: Rendered) -> None:
     """Read them with transformers' own parser."""
     from transformers import HfArgumentParser, TrainingArguments
 
+    arguments: Any = TrainingArguments
     try:
-        HfArgumentParser(TrainingArguments).parse_dict(json.loads(rendered.files[ARGUMENTS]))  # type: ignore[arg-type]
+        HfArgumentParser(arguments).parse_dict(json.loads(rendered.files[ARGUMENTS]))
     except (TypeError, ValueError) as error:
         raise InvalidRecipeError(f"transformers refuses its arguments: {error}") from error
 

@@ -61,6 +61,7 @@ class PackedTrainer(Trainer):
         self.saver = Saver(processes.first and self.whole_model)
         self.rollbacks: list[Rollback] = []
         self.loss_is_scaled_for_ga = True  # compute_loss divides by the global batch's targets
+        self._loss_shifts_labels = False  # labels are moved by one already: all of them count as targets
 
     @classmethod
     def model_to_go_back(cls, model: Any) -> Any:

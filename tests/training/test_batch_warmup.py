@@ -51,7 +51,7 @@ def test_it_is_a_bare_loop_with_these_batches_and_rates(inputs: Inputs, tmp_path
             group["lr"] = rate
         batch = zip(*(rows.row(int(number)) for number in order[start : start + count]), strict=True)
         columns = [torch.from_numpy(np.stack(column)) for column in batch]
-        loss = target_losses(model, *columns, IGNORED).mean() * _as_trainer_divides(columns[2])
+        loss = target_losses(model, *columns, IGNORED).mean()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -67,15 +67,10 @@ def test_it_is_a_bare_loop_with_these_batches_and_rates(inputs: Inputs, tmp_path
             torch.testing.assert_close(weights[name], value, rtol=0, atol=1e-4)
 
 
-def _as_trainer_divides(targets: torch.Tensor) -> float:
-    """`Trainer` leaves the first column out when it counts the targets that the sum is divided by."""
-    return int((targets != IGNORED).sum()) / int((targets[:, 1:] != IGNORED).sum())
-
-
 def test_tokens_steps_and_epochs_are_those_of_the_rows_read(inputs: Inputs, tmp_path: Path) -> None:
     report = run(GROWING, inputs, tmp_path)
     rows = ShardRows([inputs["shards/python"].path])
-    targets = sum(int((rows.row(int(n)).targets[1:] != IGNORED).sum()) for n in row_order(len(rows), 48, 0))
+    targets = sum(int((rows.row(int(n)).targets != IGNORED).sum()) for n in row_order(len(rows), 48, 0))
     assert (report.metrics["steps"], report.metrics["tokens"]) == (12, targets)
     assert report.metrics["epochs"] == pytest.approx(48 / len(rows))
     assert report.worked == (48 * 64, 48 * 64 * FLOPS)

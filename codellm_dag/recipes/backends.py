@@ -19,6 +19,7 @@ BackendName = Literal[
     "fsdp2",
     "llamafactory",
     "swift",
+    "megatron_swift",
     "torchtitan",
     "megatron",
     "megatron_deepspeed",
@@ -34,6 +35,7 @@ _EXPRESSES: Mapping[str, tuple[str, ...]] = {
     "fsdp2": ("hybrid_sharding",),
     "llamafactory": (),
     "swift": (),
+    "megatron_swift": ("tensor_parallel", "pipeline_parallel", "expert_parallel", "context_parallel"),
     "torchtitan": (
         "hybrid_sharding",
         "tensor_parallel",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from codellm_dag.recipes.backends import Backend
 from codellm_dag.recipes.training import PretrainingRecipe
 from codellm_dag.training.backends.protocol import TrainingJob
 from codellm_dag.training.rows import InvalidTrainingDataError
@@ -23,11 +24,17 @@ def check_job(job: TrainingJob) -> None:
             f"{backend.context_parallel} and backend.tensor_parallel = {backend.tensor_parallel} need a "
             f"multiple of {parts * backend.tensor_parallel}"
         )
-    group = backend.tensor_parallel * backend.pipeline_parallel * backend.context_parallel
+    group = model_group(backend)
     if job.processes % group:
         raise InvalidTrainingDataError(
             f"{job.processes} processes: backend.tensor_parallel * pipeline_parallel * context_parallel = "
             f"{group} does not divide them; allowed: multiples of {group}"
+        )
+    experts = backend.expert_parallel * backend.pipeline_parallel
+    if job.processes % experts:
+        raise InvalidTrainingDataError(
+            f"{job.processes} processes: backend.expert_parallel * pipeline_parallel = {experts} does not "
+            f"divide them; allowed: multiples of {experts}"
         )
     copies = job.processes // group
     if job.plan.batch.global_rows % (copies * job.micro_rows):
@@ -35,6 +42,11 @@ def check_job(job: TrainingJob) -> None:
             f"batch.global_rows = {job.plan.batch.global_rows}: {copies} copies of the model read "
             f"{job.micro_rows} rows each; allowed: multiples of {copies * job.micro_rows}"
         )
+
+
+def model_group(backend: Backend) -> int:
+    """Processes that hold one copy of a model without experts."""
+    return backend.tensor_parallel * backend.pipeline_parallel * backend.context_parallel
 
 
 def transformer(job: TrainingJob) -> dict[str, Any]:
@@ -63,6 +75,11 @@ def transformer(job: TrainingJob) -> dict[str, Any]:
         "expert_model_parallel_size": backend.expert_parallel,
         "sequence_parallel": backend.tensor_parallel > 1,
     }
+
+
+def seed(job: TrainingJob) -> int:
+    """The recipe's seed plus 1: Megatron refuses 0 (``Seed (0) should be a positive integer``)."""
+    return job.plan.seed + 1
 
 
 def padded_vocabulary(job: TrainingJob, entries: int) -> int:
@@ -129,7 +146,7 @@ def command_line(job: TrainingJob) -> dict[str, Any]:
         "adam-beta2": optimizer.beta2,
         "adam-eps": optimizer.epsilon,
         "clip-grad": optimizer.gradient_clip,
-        "seed": job.plan.seed,
+        "seed": seed(job),
     }
 
 

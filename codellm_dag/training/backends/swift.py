@@ -2,8 +2,8 @@
 
 It trains with templates of its own only; the conversations are given to its ``chatml``, so a tokenizer whose
 chat template writes anything else is refused. Packing needs FlashAttention, which its environment has not: a
-step has as many conversations as our rows hold on average, unpacked. Its Megatron mode is not used: it needs
-transformer_engine, hence a GPU.
+step has as many conversations as our rows hold on average, unpacked. For its Megatron mode see
+`megatron_swift.py`.
 """
 
 from __future__ import annotations
@@ -19,28 +19,10 @@ from codellm_dag.training.backends.protocol import Finished, Rendered, TrainingJ
 from codellm_dag.training.environments.framework import FrameworkEnvironment
 from codellm_dag.training.expressing import SFT_FIELDS, refuse_all_but, refuse_kind, refuse_schedules
 from codellm_dag.training.huggingface_arguments import SCHEDULES, training_arguments
+from codellm_dag.training.swift_arguments import CONFIG, parser, shared_arguments, shared_files
 
 ENVIRONMENT = FrameworkEnvironment.listed(Path(__file__).with_name("swift.txt"))
-CONFIG, DATA = "train.json", "data/train.json"
-_PARSE = f"""
-import json, os
-from swift.arguments import SftArguments
-from swift.cli.main import parse_yaml_args
-from swift.utils import parse_args
-given, argv = json.load(open("{CONFIG}")), ["{CONFIG}"]
-parse_yaml_args(argv)
-understood, unknown = parse_args(SftArguments, argv)
-assert not unknown, f"unknown arguments {{unknown}}"
-def plain(value):
-    value = getattr(value, "value", value)
-    if isinstance(value, str) and value[:1] == "{{":
-        return json.loads(value)
-    return os.path.basename(value) if isinstance(value, str) else value
-found = dict((name, getattr(understood, name)) for name in given)
-found["torch_dtype"] = str(found["torch_dtype"]).removeprefix("torch.")
-wrong = [(name, value, found[name]) for name, value in given.items() if plain(found[name]) != plain(value)]
-print("\\n" + json.dumps(wrong, default=str))
-"""
+_PARSE = parser("swift.arguments:SftArguments")
 
 
 def version() -> str:
@@ -57,38 +39,23 @@ def refusals(recipe: TrainingRecipe) -> list[str]:
 
 def render(job: TrainingJob) -> Rendered:
     """Its JSON, the conversations, and the model's configuration, which its parser reads."""
-    from codellm_dag.training.outside import alternating, conversations_per_row, require_chatml
+    from codellm_dag.training.outside import conversations_per_row
 
-    assert isinstance(job.recipe, SftRecipe)
-    alternating(job.messages)
-    require_chatml(job)
-    model = (job.model_folder() / "config.json").read_text(encoding="utf-8")
-    shared = training_arguments(job)
-    shared["per_device_train_batch_size"] *= conversations_per_row(job)
+    files = shared_files(job)
+    arguments = training_arguments(job)
+    arguments["per_device_train_batch_size"] *= conversations_per_row(job)
     config = {
-        "model": "model",
-        "model_type": json.loads(model)["model_type"],
-        "template": "chatml",
-        "dataset": [DATA],
-        "split_dataset_ratio": 0.0,
-        "tuner_type": "full",
-        "torch_dtype": "float32",
+        **shared_arguments(job, json.loads(files["model/config.json"])),
         "attn_impl": "sdpa",
-        "max_length": job.recipe.sequence_length,
-        "truncation_strategy": "delete",
         "gradient_checkpointing": False,
-        "output_dir": "out",
-        "add_version": False,
-        "use_hf": True,
-        **shared,
+        **arguments,
         "report_to": ["none"],
         "save_strategy": "steps",
         "save_steps": job.plan.steps,
         "save_only_model": True,
         "data_seed": job.plan.seed,
     }
-    talks = json.dumps([{"messages": talk} for talk in job.messages], ensure_ascii=False)
-    files = {CONFIG: json.dumps(config, indent=1), DATA: talks, "model/config.json": model}
+    files[CONFIG] = json.dumps(config, indent=1)
     return Rendered(files, ("-m", "swift.cli.main", "sft", CONFIG), {"MODELSCOPE_OFFLINE": "1"})
 
 

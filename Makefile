@@ -58,7 +58,7 @@ $(VENV)/.installed-deepspeed: $(VENV)/.installed-test
 	@touch $@
 
 test-frameworks: setup $(VENV)/.installed-deepspeed ## outside training frameworks, in environments that it builds (about 9 GB)
-	$(BIN)/pytest -m frameworks tests/training $(ARGS)
+	$(BIN)/pytest -m frameworks tests/training tests/scaling $(ARGS)
 
 lock: setup $(VENV)/.installed-test ## write constraints.txt from what is installed
 	$(BIN)/pip freeze --exclude-editable | grep -v '^codellm-dag' | sed 's/+cpu$$//' > constraints.txt

@@ -12,10 +12,13 @@ SCHEDULES = {"cosine": True, "linear": False, "warmup_stable_decay": True, "cons
 
 
 def training_arguments(job: TrainingJob) -> dict[str, Any]:
-    """Optimizer, schedule, batch and logging. Warm-up starts at 0 there, at its first part here."""
+    """Optimizer, schedule, batch and logging. Warm-up starts at 0 there, at its first part here.
+
+    In a group accelerate chooses nccl or gloo; its parser takes no ``ddp_backend`` outside of a group.
+    """
     import torch
 
-    optimizer, gpu = job.plan.optimizer, torch.cuda.is_available()
+    optimizer = job.plan.optimizer
     schedule, options = _schedule(job)
     return {
         "max_steps": job.plan.steps,
@@ -36,8 +39,7 @@ def training_arguments(job: TrainingJob) -> dict[str, Any]:
         "logging_nan_inf_filter": False,
         "save_strategy": "no",
         "report_to": "none",
-        "use_cpu": not gpu,
-        **({"ddp_backend": "nccl" if gpu else "gloo"} if job.processes > 1 else {}),
+        "use_cpu": not torch.cuda.is_available(),
         "dataloader_num_workers": 0,
     }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -141,12 +140,10 @@ def test_the_table_by_hand() -> None:
 
 
 @pytest.mark.frameworks
-def test_one_fine_tuning_by_five_frameworks(
-    start: Inputs, built: Callable[[str], None], tmp_path: Path
-) -> None:
+def test_one_fine_tuning_by_five_frameworks(start: Inputs, tmp_path: Path) -> None:
     names = ("trainer", "deepspeed", "fsdp2", "llamafactory", "swift")
     for name in names[3:]:
-        built(name)
+        environment(name).build(print)
     report = compare(start, tmp_path, {name: train(name, start, tmp_path) for name in names})
     rows = {row["framework"]: row for row in report.tables["frameworks"]}
     assert set(rows) == {"start", *names}

@@ -1,4 +1,4 @@
-"""The tiny pretraining run in one or several processes that meet through gloo, forked from one that has
+"""A tiny training run in one or several processes that meet through gloo, forked from one that has
 imported PyTorch already: a start costs a second instead of ten.
 """
 

@@ -18,13 +18,16 @@ from codellm_dag.stages.protocol import Inputs
 from codellm_dag.training import sft_checkpoint
 from codellm_dag.training.environments.framework import environment
 from tests.modelkit.tiny import RecordingReport, artifact, save_checkpoint
+from tests.training.backends.groups import Group
 
 ANSWERS = {"one": "It is 1.", "two": "It is 2."}
 
 
 @pytest.mark.frameworks
 @pytest.mark.parametrize("name", ["llamafactory", "swift"])
-def test_a_chat_model_that_answers(name: str, built: Callable[[str], None], tmp_path: Path) -> None:
+def test_a_chat_model_that_answers_and_the_same_losses_in_two_processes(
+    name: str, built: Callable[[str], None], tmp_path: Path
+) -> None:
     built(name)
     save_checkpoint(tmp_path / "checkpoint", chat=False)
     (tmp_path / "data").mkdir()
@@ -50,6 +53,10 @@ def test_a_chat_model_that_answers(name: str, built: Callable[[str], None], tmp_
     assert (metrics["backend"], metrics["backend_version"]) == (name, environment(name).version)
     assert len(report.points) == metrics["steps"] == 50  # eight conversations in two rows
     assert metrics["loss_last"] < 0.1 < metrics["loss_first"]
+    group = Group(recipe, Inputs(slots), tmp_path / "group", processes=2).wait(500)[0]
+    assert group.losses == pytest.approx([values["loss"] for _, values in report.points], rel=1e-3), (
+        group.ended
+    )
     model, tokenizer = load_model(out)
     asked = [chat_prompt(tokenizer, question) for question in ANSWERS]
     answers = Generator(model, tokenizer).sample(asked, max_new_tokens=20, temperature=0)

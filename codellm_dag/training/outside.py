@@ -201,7 +201,8 @@ def run_framework(
             f"{job.backend.name} ended with exit code {child.returncode} after step "
             f"{(follower.steps or [0])[-1]} of {job.plan.steps}; it printed last:\n{_tail(job.work / OUTPUT)}"
         )
-    trained = Trained([follower.losses[step] for step in follower.steps], estimated_targets(job))
+    losses = processes.word_of_first(json.dumps([follower.losses[step] for step in follower.steps]))
+    trained = Trained(json.loads(losses), estimated_targets(job))
     return Finished(trained, _load(job.work / result) if processes.first else None)
 
 

@@ -92,7 +92,9 @@ class TrainingJob:
         if not folder.is_dir():
             from codellm_dag.training.output import copy_tokenizer
 
-            self.build().save_pretrained(folder)
+            model = self.build()
+            model.should_save_on_this_rank = lambda _: True  # in a group transformers writes in rank 0 only
+            model.save_pretrained(folder)
             copy_tokenizer(self.tokenizer, folder)
         return folder
 

@@ -97,16 +97,14 @@ class Work:
         with contextlib.suppress(OSError, ValueError):
             request = StageRequest.model_validate_json((workspace / "request.json").read_bytes())
             if not self._store.ledger.has(request.stage, request.fingerprint, request.attempt):
-                self._store.ledger.add(_row_of_dead(request, workspace, committed))
-                self.keep_points(workspace)
+                collector = _collected(workspace)
+                self._store.ledger.add(_row_of_dead(request, workspace, committed, collector))
+                save_points(self.points, collector.all_points)
         shutil.rmtree(workspace, ignore_errors=True)
 
     def keep_points(self, workspace: Path) -> None:
         """Save the time series that an unfinished attempt reported."""
-        collector = Collector(lambda *_, **__: None)
-        for message in FileReader(workspace / "messages.jsonl").read():
-            collector(message)
-        save_points(self.points, collector.all_points)
+        save_points(self.points, _collected(workspace).all_points)
 
 
 def bury_dead(store: Store) -> None:
@@ -160,7 +158,17 @@ def _is_same_file(descriptor: int, path: Path) -> bool:
     return os.path.samestat(there, os.fstat(descriptor))
 
 
-def _row_of_dead(request: StageRequest, workspace: Path, committed: Manifest | None) -> Attempt:
+def _collected(workspace: Path) -> Collector:
+    """What an attempt has told."""
+    collector = Collector(lambda *_, **__: None)
+    for message in FileReader(workspace / "messages.jsonl").read():
+        collector(message)
+    return collector
+
+
+def _row_of_dead(
+    request: StageRequest, workspace: Path, committed: Manifest | None, collector: Collector
+) -> Attempt:
     """The ledger row that the killed orchestrator could not write."""
     known = {
         "attempt": request.attempt,
@@ -184,4 +192,5 @@ def _row_of_dead(request: StageRequest, workspace: Path, committed: Manifest | N
         end=datetime.fromtimestamp(end, UTC),
         devices=["cpu"],
         device_seconds=end - start,
+        **collector.work,
     )

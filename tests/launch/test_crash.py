@@ -65,8 +65,13 @@ def test_a_killed_orchestrator_takes_its_stage_along_and_the_next_resumes(store:
     assert isinstance(began_at, int)
     assert began_at >= 3
     assert (store.local_path(outcome.artifact) / "count.txt").read_text() == COUNTED
-    labels = [row.label for row in store.ledger.of("count", outcome.artifact.fingerprint)]
+    killed, finished = store.ledger.of("count", outcome.artifact.fingerprint)
+    labels = [killed.label, finished.label]
     assert labels == ["killed", "ok"]
+    assert killed.tokens is not None
+    assert 1 <= killed.tokens <= began_at, "what it had told of its work"
+    assert (finished.tokens, finished.flops) == (30 - began_at, 2.0 * (30 - began_at))
+    assert killed.flops == 2.0 * killed.tokens
     assert [cost.label for cost in outcome.manifest.cost] == labels
     steps = [step for step, _ in outcome.manifest.series["square"]]
     assert steps[-1] == 29

@@ -16,6 +16,7 @@ def run(recipe, inputs, out, report):
     for number in range(done, recipe.count):
         time.sleep(recipe.seconds)
         report.point(number, square=number * number)
+        report.work(number + 1 - done, 2.0 * (number + 1 - done))
         report.progress(number + 1, recipe.count, "numbers")
         fresh = state.with_suffix(".partial")
         fresh.write_text(str(number + 1))

@@ -82,7 +82,8 @@ def test_nothing_runs_by_itself_until_it_is_turned_on():
 
 def test_the_jobs():
     regular = ["lifecycle", "corpora", "pretrain", "post_train", "evaluate"]
-    regular += ["instructions", "scaling_laws", "training_studies", "framework_comparison", "retrain"]
+    regular += ["instructions", "sft_datasets", "scaling_laws", "training_studies", "framework_comparison"]
+    regular += ["retrain"]
     assert list(selections()) == regular
 
 

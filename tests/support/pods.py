@@ -158,7 +158,7 @@ def outputs_of(request: StageRequest) -> dict[str, str]:
     return {item["path"]: item["sha256"] for item in events_of(request, "outputs")[-1]["outputs"]}
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 180) -> None:
     """Wait until `condition` holds."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -210,7 +210,7 @@ _STAGES = (
         "scaling",
         "scaling:ScalingReportRecipe",
         {"ladder/*": "report"},
-        ("numpy",),
+        ("numpy", "scipy"),
     ),
     _stage(
         "critical_batch_size",

@@ -42,6 +42,20 @@ def test_noisy_points_give_nearly_the_law_and_intervals_that_hold_it():
     assert bootstrap_laws(noisy, 20, seed=1) == bootstrap_laws(noisy, 20, seed=1)
 
 
+def test_the_interval_of_a_small_ladder_holds_the_floor_that_its_fit_misses():
+    true = Law(E=1.0, A=30.0, B=60.0, alpha=0.3, beta=0.3)
+    draw = np.random.default_rng(1)
+    small = [
+        Point(size, tokens, true.loss(size, tokens) * float(np.exp(0.01 * draw.standard_normal())))
+        for size in np.geomspace(9e4, 6.8e5, 4)
+        for tokens in np.geomspace(1e5, 4e5, 3)
+    ]
+    assert fit_law(small).E < 0.1
+    low, high = interval(bootstrap_laws(small, 40, seed=0), "E")
+    assert low < 0.1
+    assert 1.0 < high < 1.5
+
+
 def test_one_wild_point_moves_the_fit_little():
     spoiled = points(0.0)
     spoiled[7] = Point(spoiled[7].parameters, spoiled[7].tokens, spoiled[7].loss * 1.5)
@@ -84,6 +98,6 @@ def test_exponents_stay_where_they_mean_something():
     # The largest model is far better than its size explains: only a huge exponent would fit that exactly.
     steep = [Point(n, d, 3.0 if n < 3e5 else 1.0) for n in (1e5, 2e5, 3e5) for d in (1e5, 2e5, 4e5)]
     for law in (fit_law(steep), *bootstrap_laws(steep, 20, seed=0)):
-        assert -0.1 < law.alpha < 2.1
-        assert -0.1 < law.beta < 2.1
+        assert 0.0 <= law.alpha <= 2.0
+        assert 0.0 <= law.beta <= 2.0
         assert np.isfinite(law.loss(1e9, 1e9))

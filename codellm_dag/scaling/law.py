@@ -12,7 +12,7 @@ valleys (small ladders), and does not slow down with BLAS threads, as scipy's L-
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -78,8 +78,7 @@ def fit_law(points: Sequence[Point]) -> Law:
     """The law that fits `points` best. Raises TooFewPointsError below five points, or with one size or one
     number of tokens only.
     """
-    data, weights = _arrays(points), np.ones(len(points))
-    return _as_law(_best(data, weights, _starts(data, weights, _BEST_STARTS)))
+    return _as_law(_fit(_arrays(points)))
 
 
 def bootstrap_laws(points: Sequence[Point], resamples: int, seed: int) -> list[Law]:
@@ -97,8 +96,8 @@ def bootstrap_laws(points: Sequence[Point], resamples: int, seed: int) -> list[L
         chosen = counts > 0
         if all(len(np.unique(column[chosen])) > 1 for column in data[:2]):
             weights.append(counts.astype(float))
-    best = _best(data, np.ones(len(points)), _starts(data, np.ones(len(points)), _BEST_STARTS))
-    return [_as_law(_best(data, one, [best, *_starts(data, one, 1)])) for one in weights]
+    best, (grid, terms) = _fit(data), _grid(data)
+    return [_as_law(_best(data, one, [best, grid[(terms @ one).argmin()]])) for one in weights]
 
 
 def interval(laws: Sequence[Law], name: str, confidence: float = 0.95) -> tuple[float, float]:
@@ -145,21 +144,25 @@ def _objective(data: tuple[np.ndarray, np.ndarray, np.ndarray], weights: np.ndar
     return at
 
 
-def _starts(
-    data: tuple[np.ndarray, np.ndarray, np.ndarray], weights: np.ndarray, count: int
-) -> list[np.ndarray]:
-    """The `count` points of the grid at which the objective is least."""
+def _grid(data: tuple[np.ndarray, np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """The starts [4500, 5], and each point's term of the objective there [4500, n]."""
     grid = np.array(list(product(*_GRID.values())))
     a, b, e, alpha, beta = (grid[:, i, None] for i in range(5))
     log_n, log_d, log_loss = data
     total = np.exp(a - alpha * log_n) + np.exp(b - beta * log_d) + np.exp(e)
     residual = np.abs(np.log(total) - log_loss) / HUBER_DELTA
-    value = np.where(residual <= 1, 0.5 * residual**2, residual - 0.5) @ weights
-    return list(grid[np.argsort(value, kind="stable")[:count]])
+    return grid, np.where(residual <= 1, 0.5 * residual**2, residual - 0.5)
+
+
+def _fit(data: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
+    """The best fit to all points, each counted once, [5]."""
+    grid, terms = _grid(data)
+    starts = grid[np.argsort(terms.sum(1), kind="stable")[:_BEST_STARTS]]
+    return _best(data, np.ones(len(data[0])), starts)
 
 
 def _best(
-    data: tuple[np.ndarray, np.ndarray, np.ndarray], weights: np.ndarray, starts: Sequence[np.ndarray]
+    data: tuple[np.ndarray, np.ndarray, np.ndarray], weights: np.ndarray, starts: Iterable[np.ndarray]
 ) -> np.ndarray:
     """The least of the minima reached from `starts`, [5]; the first of equals."""
     objective = _objective(data, weights)

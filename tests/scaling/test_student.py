@@ -1,4 +1,4 @@
-"""Student's t against printed tables."""
+"""Student's intervals against printed tables."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from codellm_dag.scaling.student import mean_interval, t_quantile
+from codellm_dag.scaling.student import mean_interval
 
 
 @pytest.mark.parametrize(
@@ -20,13 +20,17 @@ from codellm_dag.scaling.student import mean_interval, t_quantile
         (0.99, 30, 2.750),
     ],
 )
-def test_quantiles_are_those_of_the_tables(confidence: float, freedom: int, t: float) -> None:
-    assert t_quantile(confidence, freedom) == pytest.approx(t, abs=6e-4)
+def test_intervals_have_the_quantiles_of_the_tables(confidence: float, freedom: int, t: float) -> None:
+    values = [float(number) for number in range(freedom + 1)]
+    n = len(values)
+    deviation = math.sqrt(n * (n + 1) / 12)  # of 0, 1, …, n - 1
+    mean, low, high = mean_interval(values, confidence)
+    assert mean == (n - 1) / 2
+    assert (mean - low) * math.sqrt(n) / deviation == pytest.approx(t, abs=6e-4)
+    assert high - mean == pytest.approx(mean - low)
 
 
-def test_the_interval_of_a_mean() -> None:
-    # Mean 2, standard deviation 1, t 4.303 of two degrees of freedom: 4.303 / sqrt(3) on either side.
-    assert mean_interval([1.0, 2.0, 3.0], 0.95) == pytest.approx((2.0, 2 - 2.4842, 2 + 2.4842), abs=1e-3)
+def test_one_value_tells_no_interval_and_equal_values_an_empty_one() -> None:
     assert mean_interval([5.0], 0.95) == (5.0, -math.inf, math.inf)
     assert mean_interval([5.0, 5.0], 0.95) == (5.0, 5.0, 5.0)
 
@@ -34,5 +38,5 @@ def test_the_interval_of_a_mean() -> None:
 def test_bad_input() -> None:
     with pytest.raises(ValueError, match="at least one value"):
         mean_interval([], 0.95)
-    with pytest.raises(ValueError, match=r"confidence = 1.0, freedom = 3"):
-        t_quantile(1.0, 3)
+    with pytest.raises(ValueError, match=r"confidence = 1.0: allowed"):
+        mean_interval([1.0, 2.0], 1.0)

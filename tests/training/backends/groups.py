@@ -30,8 +30,9 @@ from tests.training.conftest import TINY
 ADAMW = TINY.with_changes({"optimizer.name": "adamw", "optimizer.learning_rate": 0.003})
 """Twelve steps of four rows with AdamW."""
 
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(
+CONTEXT = multiprocessing.get_context("forkserver")
+"""Starts processes that have imported PyTorch already, and leave nothing in this one."""
+CONTEXT.set_forkserver_preload(
     [
         *("codellm_dag.training.pretrained_checkpoint", "codellm_dag.training.fsdp2"),
         *("deepspeed", "tests.training.conftest"),  # what is not installed is passed by
@@ -88,7 +89,7 @@ class Group:
             resume = folder / (f"resume-{rank}" if own_disks else "resume")
             job = (recipe, inputs, folder / ("out" if rank == 0 else f"out-{rank}"), resume, result)
             options = (rank, processes, port, stop_after, save_always, micro_rows, die)
-            self.processes.append(_CONTEXT.Process(target=_rank, args=(*job, *options)))
+            self.processes.append(CONTEXT.Process(target=_rank, args=(*job, *options)))
         for process in self.processes:
             process.start()
 

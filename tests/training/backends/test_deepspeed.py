@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from codellm_dag.recipes import InvalidRecipeError
 from codellm_dag.recipes.training import PretrainingRecipe
 from codellm_dag.stages.protocol import Inputs
 from codellm_dag.training.backends.protocol import Rendered, backend
-from tests.training.backends.groups import ADAMW, Rank, assert_equal_to_tolerance, killed, on, train
+from tests.training.backends.groups import ADAMW, CONTEXT, Rank, assert_equal_to_tolerance, killed, on, train
 from tests.training.conftest import files
 
 KINDS = [*((stage, False) for stage in range(4)), *((stage, True) for stage in range(1, 4))]
@@ -80,11 +81,14 @@ def test_disks_of_their_own_and_another_number_of_processes(inputs: Inputs, tmp_
 
 
 @pytest.mark.frameworks
-def test_its_own_class_reads_the_configuration(inputs: Inputs) -> None:
-    del inputs
+def test_its_own_class_reads_the_configuration() -> None:
     values = {"train_batch_size": 4, "train_micro_batch_size_per_gpu": 3, "gradient_accumulation_steps": 1}
-    with pytest.raises(InvalidRecipeError, match="DeepSpeed refuses its configuration: Check batch related"):
-        backend("deepspeed").validate(Rendered({"deepspeed.json": json.dumps(values)}))
+    rendered = Rendered({"deepspeed.json": json.dumps(values)})
+    with (
+        ProcessPoolExecutor(1, CONTEXT) as elsewhere,  # it joins a group of its own, for good
+        pytest.raises(InvalidRecipeError, match="DeepSpeed refuses its configuration: Check batch related"),
+    ):
+        elsewhere.submit(backend("deepspeed").validate, rendered).result()
 
 
 def test_what_is_not_deepspeed_s_is_refused_before_launch() -> None:

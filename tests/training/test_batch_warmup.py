@@ -119,7 +119,13 @@ def plain(inputs: Inputs, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("backend", "processes"), [("trainer", 1), ("trainer", 2), ("fsdp2", 2), ("deepspeed", 2)]
+    ("backend", "processes"),
+    [
+        ("trainer", 1),
+        ("trainer", 2),
+        ("fsdp2", 2),
+        pytest.param("deepspeed", 2, marks=pytest.mark.frameworks),
+    ],
 )
 def test_every_backend_of_ours_grows_and_resumes_to_the_bit(
     inputs: Inputs, tmp_path: Path, plain: tuple[Path, Rank], backend: str, processes: int

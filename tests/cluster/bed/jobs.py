@@ -57,7 +57,7 @@ class JobController:
         status = Status(job)
         for pod in pods:
             self._account(job, pod, status)
-        pods = [pod for pod in self._pods(job) if not _terminal(pod)]
+        pods = [pod for pod in pods if not _terminal(pod)]  # one that has ended since is counted next time
         going = [pod for pod in pods if pod["metadata"].get("deletionTimestamp")]
         active = [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]
         self._check_limits(job, key, status)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -19,8 +21,16 @@ from codellm_dag.store import Artifact
 from codellm_dag.training.environments.available import check_available
 from resources.io_manager import Artifacts
 
+_ALL = dg.AllPartitionMapping()
+_experiment = partial(stage_asset, group="experiments", owner="team:models")
+_study = partial(_experiment, kinds={"pytorch"}, mappings={"token_shards": _ALL}, pool=GPU_POOL)
 
-@stage_asset(group="experiments", owner="team:models", kinds={"pytorch"}, partitions=LANGUAGES, pool=GPU_POOL)
+
+def _report(folder: Path) -> Any:
+    return json.loads((folder / "report.json").read_text(encoding="utf-8"))
+
+
+@_experiment(kinds={"pytorch"}, partitions=LANGUAGES, pool=GPU_POOL)
 def scaling_ladder(tokenizer: Artifact, token_shards: Artifacts, mixture: Artifact) -> Requests:
     """Small models pretrained on one language, on a grid of sizes and tokens, and one larger, held out."""
     return {
@@ -31,25 +41,22 @@ def scaling_ladder(tokenizer: Artifact, token_shards: Artifacts, mixture: Artifa
 
 def _law_plots(folder: Path) -> dict[str, dg.MetadataValue | None]:
     """A plot a language: the points, and the law's curve of each size."""
-    languages = json.loads((folder / "report.json").read_text(encoding="utf-8"))["languages"]
+    languages = _report(folder)["languages"]
     return {
         f"law: {one['language']}": image(law_plot(one), f"scaling law of {one['language']}")
         for one in languages
     }
 
 
-@stage_asset(group="experiments", owner="team:models", kinds={"json"}, show=_law_plots)
+@_experiment(kinds={"json"}, show=_law_plots)
 def scaling_report(scaling_ladder: Artifacts) -> Inputs:
     """The scaling law of every language, with intervals, and how far off it is for the run held out."""
     return many("ladder", scaling_ladder)
 
 
-_ALL = dg.AllPartitionMapping()
-
-
 def _warmup_plots(folder: Path) -> dict[str, dg.MetadataValue | None]:
     """Held-out loss over tokens and over steps: the first seed's three runs."""
-    curves = json.loads((folder / "report.json").read_text(encoding="utf-8"))["curves"][0]
+    curves = _report(folder)["curves"][0]
     return {
         f"loss over {unit}": image(
             overlaid(
@@ -63,69 +70,40 @@ def _warmup_plots(folder: Path) -> dict[str, dg.MetadataValue | None]:
 
 
 def _critical_batch_plots(folder: Path) -> dict[str, dg.MetadataValue | None]:
-    found = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    found = _report(folder)
     return {"loss by batch": image(batch_plot(found["branchings"]), "loss of branches by their batch")}
 
 
-@stage_asset(
-    group="experiments",
-    owner="team:models",
-    kinds={"pytorch"},
-    mappings={"token_shards": _ALL},
-    pool=GPU_POOL,
-    show=_critical_batch_plots,
-)
+@_study(show=_critical_batch_plots)
 def critical_batch_size(token_shards: Artifacts) -> Inputs:
     """How large a batch may be before it costs tokens, measured by branches over the course of a run."""
     return many("shards", token_shards)
 
 
-@stage_asset(
-    group="experiments",
-    owner="team:models",
-    kinds={"pytorch"},
-    mappings={"token_shards": _ALL},
-    pool=GPU_POOL,
-    show=_warmup_plots,
-)
+@_study(show=_warmup_plots)
 def batch_warmup(token_shards: Artifacts) -> Inputs:
     """A small batch, a large one and one that grows: steps and tokens to a loss, at equal tokens."""
     return many("shards", token_shards)
 
 
-@stage_asset(
-    group="experiments",
-    owner="team:models",
-    kinds={"pytorch"},
-    mappings={"token_shards": _ALL},
-    pool=GPU_POOL,
-)
+@_study()
 def mixture_trials(tokenizer: Artifact, token_shards: Artifacts, mixture: Artifact) -> Inputs:
     """The planned mixture of languages against equal shares, in bits per byte of each language."""
     return {"tokenizer": tokenizer, "corpus": mixture, **many("shards", token_shards)}
 
 
 def _growth_plots(folder: Path) -> dict[str, dg.MetadataValue | None]:
-    found = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    found = _report(folder)
     return {"loss by tokens": image(growth_plot(found), "loss of grown models and from scratch")}
 
 
-@stage_asset(
-    group="experiments",
-    owner="team:models",
-    kinds={"pytorch"},
-    mappings={"token_shards": _ALL},
-    pool=GPU_POOL,
-    show=_growth_plots,
-)
+@_study(show=_growth_plots)
 def model_growth(token_shards: Artifacts) -> Inputs:
     """A small model, stacked or widened and trained on, beside the large shape from scratch."""
     return many("shards", token_shards)
 
 
-@stage_asset(
-    group="experiments",
-    owner="team:models",
+@_experiment(
     kinds={"huggingface", "pytorch"},
     partitions=FRAMEWORKS,
     optional=("pretrained_checkpoint", "base_checkpoint"),
@@ -146,9 +124,8 @@ def framework_checkpoint(
     express is refused before the first starts, and on this machine a backend whose packages are not there.
     """
     here = context.resources.launcher.runtime("framework_checkpoint").kubernetes is None
-    for name in (
-        [context.partition_key] if context.has_partition_key else [one.name for one in recipe.backends]
-    ):
+    listed = [backend.name for backend in recipe.backends]
+    for name in [context.partition_key] if context.has_partition_key else listed:
         part = recipe.for_partition(name)
         check_recipe(STAGES["framework_checkpoint"], part)
         if here:
@@ -156,19 +133,17 @@ def framework_checkpoint(
     made = {"pretrained_checkpoint": pretrained_checkpoint, "base_checkpoint": base_checkpoint}
     base = recipe.training.base
     inputs = {"checkpoint": chosen(made, [base])[base], "data": sft_data}
-    return {backend.name: inputs for backend in recipe.backends}
+    return dict.fromkeys(listed, inputs)
 
 
 def _framework_plots(folder: Path) -> dict[str, dg.MetadataValue | None]:
     """The losses of all frameworks on one plot."""
-    frameworks = json.loads((folder / "report.json").read_text(encoding="utf-8"))["frameworks"]
+    frameworks = _report(folder)["frameworks"]
     losses = {name: one["loss"] for name, one in frameworks.items()}
     return {"losses": image(overlaid("training loss over steps", losses), "training loss of each framework")}
 
 
-@stage_asset(
-    group="experiments",
-    owner="team:models",
+@_experiment(
     kinds={"json"},
     mappings={"benchmark_problems": _ALL},
     show=_framework_plots,

@@ -8,7 +8,6 @@ that are measured are the same in all runs of a seed. Writes ``report.json``.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -29,7 +28,7 @@ from codellm_dag.training.batch_schedule import BatchSchedule, batch_schedule
 from codellm_dag.training.determinism import deterministic
 from codellm_dag.training.flops import training_flops_per_token
 from codellm_dag.training.model import new_model
-from codellm_dag.training.output import run_identity
+from codellm_dag.training.output import run_identity, write_json
 from codellm_dag.training.rows import ShardRows
 from codellm_dag.training.schedule import growth_factor
 
@@ -74,7 +73,7 @@ def run(recipe: BatchWarmupRecipe, inputs: Inputs, out: Path, report: Report) ->
             report.point(int(tokens), **{name: loss})
     compared = summary(curves, [schedules[name] for name in RUNS], length)
     values = {"curves": curves, "runs": compared, "seeds": list(seeds)}
-    (out / "report.json").write_text(json.dumps(values, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    write_json(out / "report.json", values)
     report.table("runs", compared)
     small, *others = compared
     for other in others:

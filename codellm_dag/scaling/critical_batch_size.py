@@ -9,7 +9,6 @@ critical one there (theirs is compared with every smaller batch, on smoothed los
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from codellm_dag.training.architecture import of_shape
 from codellm_dag.training.determinism import deterministic
 from codellm_dag.training.flops import training_flops_per_token
 from codellm_dag.training.model import new_model
-from codellm_dag.training.output import run_identity
+from codellm_dag.training.output import run_identity, write_json
 from codellm_dag.training.rows import InvalidTrainingDataError, ShardRows
 
 
@@ -54,8 +53,7 @@ def run(recipe: CriticalBatchRecipe, inputs: Inputs, out: Path, report: Report) 
             answer = critical_batch(branches, recipe.tolerance)
             found.append({"tokens": trunk.tokens, **answer, "branches": branches})
             report.point(trunk.tokens, critical_batch_tokens=answer["critical_batch_tokens"])
-    text = json.dumps({"branchings": found}, indent=1, sort_keys=True) + "\n"
-    (out / "report.json").write_text(text, encoding="utf-8")
+    write_json(out / "report.json", {"branchings": found})
     report.table(
         "branches", [{"at_tokens": one["tokens"], **row} for one in found for row in one["branches"]]
     )

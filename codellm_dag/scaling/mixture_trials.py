@@ -39,7 +39,7 @@ from codellm_dag.training.batch_schedule import batch_schedule
 from codellm_dag.training.checkpoint_stage import plan_of
 from codellm_dag.training.flops import training_flops_per_token
 from codellm_dag.training.model import new_model
-from codellm_dag.training.output import run_identity
+from codellm_dag.training.output import run_identity, write_json
 from codellm_dag.training.rows import Rows, ShardRows, TrainingRow, row_order
 from codellm_dag.training.run import train
 
@@ -115,7 +115,7 @@ def run(recipe: MixtureTrialsRecipe, inputs: Inputs, out: Path, report: Report) 
     }
     rows = summary(trials, {language: len(source) for language, source in sources.items()}, shares, recipe)
     values = {"trials": trials, "languages": rows, "rows": shares, "seeds": list(seeds)}
-    (out / "report.json").write_text(json.dumps(values, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    write_json(out / "report.json", values)
     report.table("differences", rows)
     report.metric(**{f"{row['language']}_difference": row["value"] for row in rows})
 

@@ -7,7 +7,6 @@ with, the small model's counted (Du et al. 2024: speed-up in FLOPs at equal loss
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from codellm_dag.training.architecture import Architecture, of_shape
 from codellm_dag.training.determinism import deterministic
 from codellm_dag.training.flops import training_flops_per_token
 from codellm_dag.training.model import new_model
-from codellm_dag.training.output import run_identity
+from codellm_dag.training.output import run_identity, write_json
 from codellm_dag.training.rows import ShardRows
 
 Curve = list[list[float]]
@@ -57,7 +56,7 @@ def run(recipe: GrowthRecipe, inputs: Inputs, out: Path, report: Report) -> None
             for tokens, loss in compared[-1]["scratch"]:
                 report.point(int(tokens), **{f"{method}: from scratch": loss})
     values = {"small": small_curve, "methods": compared}
-    (out / "report.json").write_text(json.dumps(values, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    write_json(out / "report.json", values)
     columns = (
         "method",
         "parameters",

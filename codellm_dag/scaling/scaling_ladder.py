@@ -8,9 +8,7 @@ fitted by `scaling_report`.
 
 from __future__ import annotations
 
-import json
 import tempfile
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,7 +27,7 @@ from codellm_dag.training import pretrained_checkpoint
 from codellm_dag.training.architecture import of_shape
 from codellm_dag.training.batch_schedule import batch_schedule
 from codellm_dag.training.flops import training_flops_per_token
-from codellm_dag.training.output import run_identity
+from codellm_dag.training.output import run_identity, write_json
 
 POINTS_FILE = "points.json"
 
@@ -80,7 +78,7 @@ def run(recipe: LadderRecipe, inputs: Inputs, out: Path, report: Report) -> None
     for name, rung in trials.items():
         points.append(study.trial(name, partial(_point, recipe, rung, inputs)))
         report.point(len(points) - 1, bits_per_byte=points[-1]["bits_per_byte"])
-    _write(out / POINTS_FILE, {"language": recipe.language, "points": points, "left_out": left_out})
+    write_json(out / POINTS_FILE, {"language": recipe.language, "points": points, "left_out": left_out})
     report.table("points", points)
     report.metric(points=len(points), left_out=len(left_out))
     for point in points:
@@ -143,7 +141,3 @@ def _bits_per_byte(recipe: LadderRecipe, inputs: Inputs, folder: Path) -> float:
     model, tokenizer = load_model(folder)
     bits = document_bits(model, tokenizer, texts, recipe.bits_per_byte)
     return sum(bits) / sum(len(text.encode()) for text in texts)
-
-
-def _write(path: Path, values: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(values, indent=1, sort_keys=True) + "\n", encoding="utf-8")

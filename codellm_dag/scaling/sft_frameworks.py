@@ -27,8 +27,9 @@ from codellm_dag.recipes.evaluation import SamplesRecipe
 from codellm_dag.recipes.frameworks import FrameworkReportRecipe
 from codellm_dag.scaling.study import Study
 from codellm_dag.stages.protocol import Inputs, LocalArtifact, Report
-from codellm_dag.training.framework_checkpoint import CURVE_FILE, MEASURED_FILE, write_json
-from codellm_dag.training.output import TRAINING_FILE, run_identity
+from codellm_dag.training.framework_checkpoint import CURVE_FILE, MEASURED_FILE
+from codellm_dag.training.output import TRAINING_FILE, run_identity, write_json
+from codellm_dag.training.plan import last_loss
 
 REPORT_FILE = "report.json"
 START = "start"
@@ -108,14 +109,13 @@ def comparison(
     rows: list[dict[str, Any]] = [{"framework": START, **_short(scores[START])}]
     for name, curve in frameworks.items():
         losses = [loss for _, loss in curve["loss"]]
-        tail = losses[-max(1, len(losses) // 10) :]
         rows.append(
             {
                 "framework": name,
                 "version": curve["version"],
                 "steps": len(losses),
                 "loss_first": losses[0],
-                "loss_last": sum(tail) / len(tail),
+                "loss_last": last_loss(losses),
                 **taken[name],
                 **_short(scores[name]),
             }

@@ -6,7 +6,6 @@ taken: no pickles, no code (``trust_remote_code`` is never set). Nothing is trai
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import tempfile
@@ -15,6 +14,7 @@ from pathlib import Path
 from codellm_dag.generation.prompting import is_chat_checkpoint
 from codellm_dag.recipes.base_models import BaseCheckpointRecipe
 from codellm_dag.stages.protocol import Inputs, Report
+from codellm_dag.training.output import TRAINING_FILE, write_json
 from codellm_dag.training.outside_models import KEPT, files_of, packaged, resolved
 
 
@@ -41,7 +41,7 @@ def run(recipe: BaseCheckpointRecipe, inputs: Inputs, out: Path, report: Report)
         "chat": is_chat_checkpoint(out),
         "recipe": recipe.model_dump(mode="json"),
     }
-    (out / "training.json").write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    write_json(out / TRAINING_FILE, facts)
     report.metric(parameters=_parameters(out), bytes=sum(path.stat().st_size for path in out.iterdir()))
 
 

@@ -17,7 +17,7 @@ from codellm_dag.training.backends.protocol import run as run_backend
 from codellm_dag.training.batch_schedule import BatchSchedule
 from codellm_dag.training.batches import micro_rows
 from codellm_dag.training.output import run_identity, save_checkpoint
-from codellm_dag.training.plan import Plan
+from codellm_dag.training.plan import Plan, last_loss
 from codellm_dag.training.processes import Processes
 from codellm_dag.training.rows import Rows
 
@@ -78,6 +78,5 @@ def train_checkpoint(
         model = finish(finished.model)
         save_checkpoint(out, model, tokenizer, chat=job.kind == "sft", facts={"stage": stage, **facts})
         report.metric(parameters=sum(parameter.numel() for parameter in model.parameters()))
-    tail = trained.losses[-max(1, steps // 10) :]
     report.metric(tokens=trained.targets, steps=steps)
-    report.metric(loss_first=trained.losses[0], loss_last=sum(tail) / len(tail))
+    report.metric(loss_first=trained.losses[0], loss_last=last_loss(trained.losses))

@@ -8,10 +8,8 @@ leaves the others' results alone, and another one is added without training thos
 
 from __future__ import annotations
 
-import json
 import resource
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,6 +17,7 @@ from codellm_dag.recipes.frameworks import FrameworksRecipe
 from codellm_dag.stages.protocol import VOLATILE, Inputs, Report
 from codellm_dag.training import sft_checkpoint
 from codellm_dag.training.environments.framework import names
+from codellm_dag.training.output import write_json
 from codellm_dag.training.processes import Processes
 
 DISTRIBUTED = True
@@ -100,9 +99,3 @@ def measured(clock: Clock, outside: bool) -> dict[str, float | None]:
         "seconds": now - clock.began,
         "peak_memory_mib": usage.ru_maxrss / 1024,
     }
-
-
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write `values` to `path`, the same bytes for the same values."""
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(values, indent=1, sort_keys=True) + "\n", encoding="utf-8")

@@ -10,6 +10,7 @@ import torch
 
 from codellm_dag.recipes.base import InvalidRecipeError
 from codellm_dag.recipes.training_options import Lora
+from codellm_dag.training.output import write_json
 
 ADAPTER = "adapter"
 """Folder of a checkpoint with the adapters alone."""
@@ -49,7 +50,7 @@ def merged(model: Any, out: Path) -> Any:
     values = json.loads(config.read_text(encoding="utf-8"))
     values["base_model_name_or_path"] = None  # a path of this machine
     values["target_modules"] = sorted(values["target_modules"])
-    config.write_text(json.dumps(values, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    write_json(config, values)
     for path in folder.glob("*.safetensors"):
         path.chmod(0o644)
     return model.merge_and_unload()

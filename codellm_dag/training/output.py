@@ -61,8 +61,13 @@ def save_model(out: Path, model: Any, tokenizer: Path, facts: Mapping[str, Any])
     for path in out.glob("*.safetensors"):
         path.chmod(0o644)  # safetensors writes files that only their owner may read
     copy_tokenizer(tokenizer, out)
-    text = json.dumps(facts, indent=1, sort_keys=True) + "\n"
-    (out / TRAINING_FILE).write_text(text, encoding="utf-8")
+    write_json(out / TRAINING_FILE, facts)
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write `values` to `path`, the same bytes for the same values; its folder is made."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(values, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def copy_tokenizer(folder: Path, out: Path) -> None:

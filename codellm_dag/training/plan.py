@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from statistics import fmean
 
 from codellm_dag.recipes.training import Batch
 from codellm_dag.recipes.training import Optimizer as OptimizerRecipe
@@ -65,3 +67,8 @@ class Trained:
 
     losses: list[float]
     targets: int
+
+
+def last_loss(losses: Sequence[float]) -> float:
+    """The mean of the last tenth of `losses`, of one at least."""
+    return fmean(losses[-max(1, len(losses) // 10) :])

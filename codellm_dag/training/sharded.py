@@ -7,9 +7,10 @@ run up again has fetched the whole checkpoint from there.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from types import MethodType
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from transformers import Trainer
@@ -26,16 +27,13 @@ class ShardedTrainer(PackedTrainer):
     whole_model = False
 
     model: Any
+    build: ClassVar[Callable[..., Any]]
+    """Makes another model like the one that is trained, as it was before training; a backend says how."""
 
     def __init__(self, model: Any, *arguments: Any, **more: Any) -> None:
         super().__init__(model, *arguments, **more)
         # Shards are gathered around the forward pass of the module that was sharded, so the losses are it.
         model.forward = MethodType(_forward, model)
-
-    @staticmethod
-    def build() -> Any:
-        """Another model like the one that is trained, as it was before training; a backend says how."""
-        raise NotImplementedError
 
     @classmethod
     def model_to_go_back(cls, model: Any) -> Any:

@@ -28,6 +28,20 @@ TINY = PretrainingRecipe.parse(
     }
 )
 """Twelve steps of four rows of 64 tokens."""
+SPIKES = TINY.with_changes(
+    {
+        "optimizer": {"name": "adamw", "learning_rate": 1e-6, "schedule": "constant"},
+        "divergence": {
+            "action": "rollback",
+            "rollback_steps": 3,
+            "skip_steps": 0,
+            "spike_deviations": 1.0,
+            "spike_window": 8,
+            "rollbacks": 100,
+        },
+    }
+)
+"""Losses that only the choice of rows moves, so that every spike is known beforehand."""
 
 
 @pytest.fixture(scope="session")

@@ -32,7 +32,7 @@ from tests.support.pods import (
     told,
     wait_for,
 )
-from tests.training.conftest import TINY, save_always
+from tests.training.conftest import SPIKES, TINY, save_always
 from tests.training.test_pretrained_checkpoint import run
 
 STAGE = STAGES["pretrained_checkpoint"]
@@ -99,21 +99,7 @@ def test_a_group_that_is_evicted_resumes_to_the_bit(shared, tmp_path: Path) -> N
 @pytest.mark.slow
 def test_a_group_goes_back_as_one_process_does(shared, inputs: Inputs, tmp_path: Path) -> None:
     store, slots = shared
-    # Losses that only the choice of rows moves, so that every spike is known beforehand.
-    recipe = TINY.with_changes(
-        {
-            "tokens": 24 * 4 * 64,
-            "optimizer": {"name": "adamw", "learning_rate": 1e-6, "schedule": "constant"},
-            "divergence": {
-                "action": "rollback",
-                "rollback_steps": 3,
-                "skip_steps": 0,
-                "spike_deviations": 1.0,
-                "spike_window": 8,
-                "rollbacks": 100,
-            },
-        }
-    )
+    recipe = SPIKES.with_changes({"tokens": 24 * 4 * 64})
     alone = run(recipe, inputs, tmp_path / "alone")
     assert alone.metrics["rollbacks"] >= 2
     request = pod_request(store, STAGE, recipe, slots, resume=None)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import NoReturn
 
 from codellm_dag.recipes.training import SftRecipe
 from codellm_dag.stages.protocol import Report
@@ -77,7 +78,7 @@ found["data_parallel_size"] = understood.data_parallel_size
 _PARSE = parser("swift.megatron.arguments:MegatronSftArguments", _STAND_INS, _COMPARE)
 
 
-def version() -> str:
+def version() -> NoReturn:
     """MS-Swift's version. Raises BackendUnavailableError: this mode cannot train here."""
     raise BackendUnavailableError(
         f"backend.name = megatron_swift: the Megatron mode of MS-Swift {ENVIRONMENT.version} needs "
@@ -161,6 +162,6 @@ def validate(rendered: Rendered) -> None:
 
 
 def train(job: TrainingJob, rendered: Rendered, report: Report) -> Finished:
-    """Raises BackendUnavailableError (see `version`)."""
+    """Raises BackendUnavailableError, as `version` does."""
     del job, rendered, report
-    raise BackendUnavailableError(version())
+    version()

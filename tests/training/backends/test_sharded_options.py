@@ -17,7 +17,7 @@ from codellm_dag.stages.protocol import Inputs
 from codellm_dag.stages.registry import STAGES
 from tests.modelkit.tiny import artifact
 from tests.training.backends.groups import ADAMW, Group, Rank, on, train, weights
-from tests.training.conftest import TINY, files
+from tests.training.conftest import SPIKES, TINY, files
 
 ON = [
     pytest.param(1, {"name": "fsdp2"}, id="fsdp2-1"),
@@ -33,20 +33,6 @@ ON = [
     ),
 ]
 MOE = ADAMW.with_changes({"model": {**ADAMW.model.model_dump(), "experts": 4, "experts_per_token": 2}})
-SPIKES = ADAMW.with_changes(
-    {
-        "optimizer": {"name": "adamw", "learning_rate": 1e-6, "schedule": "constant"},
-        "divergence": {
-            "action": "rollback",
-            "rollback_steps": 3,
-            "skip_steps": 0,
-            "spike_deviations": 1.0,
-            "spike_window": 8,
-            "rollbacks": 100,
-        },
-    }
-)
-"""Losses that only the choice of rows moves, so that every spike is known beforehand."""
 SFT = SftRecipe.parse(
     {
         "optimizer": {"name": "adamw", "learning_rate": 0.01},

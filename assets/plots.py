@@ -11,14 +11,15 @@ import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
+from assets.svg import COLOURS, GRID, svg, text
+
 Series = Mapping[str, Sequence[tuple[int, float | None]]]
 
 _PANEL_WIDTH, _PANEL_HEIGHT, _MARGIN = 380, 210, (34, 14, 28, 58)  # margins: top, right, bottom, left
 _COLUMNS, _MOST_PANELS, _MOST_POINTS = 2, 8, 160
 _SPAN = 300  # pixels from the least to the most of an interval plot
 _WIDE, _TALL = 640, 320  # of a plot with several lines, legend included
-_COLOURS = ("#4f46e5", "#dc2626", "#16a34a", "#ca8a04", "#0891b2", "#9333ea", "#475569", "#db2777")
-_INK, _GRID, _LINE, _BAND = "#44403c", "#e7e5e4", "#4f46e5", "#a5b4fc"
+_LINE, _BAND = COLOURS[0], "#a5b4fc"
 
 
 def curves(series: Series) -> str | None:
@@ -35,7 +36,7 @@ def curves(series: Series) -> str | None:
     for index, (name, points) in enumerate(panels):
         x, y = index % columns * _PANEL_WIDTH, index // columns * _PANEL_HEIGHT
         drawn.append(f'<g transform="translate({x} {y})">{_panel(name, points)}</g>')
-    return _svg(columns * _PANEL_WIDTH, math.ceil(len(panels) / columns) * _PANEL_HEIGHT, drawn)
+    return svg(columns * _PANEL_WIDTH, math.ceil(len(panels) / columns) * _PANEL_HEIGHT, drawn)
 
 
 def overlaid(title: str, series: Series) -> str | None:
@@ -44,18 +45,18 @@ def overlaid(title: str, series: Series) -> str | None:
     The legend has each series' last value. Long series are thinned as in `curves`.
     """
     lines = [(name, _finite(points)) for name, points in series.items()]
-    lines = [(name, points) for name, points in lines if points][: len(_COLOURS)]
+    lines = [(name, points) for name, points in lines if points][: len(COLOURS)]
     if not lines:
         return None
     places = [point for _, points in lines for point in points]
     frame = _Frame(places, _WIDE - 170, _TALL)
-    drawn = [_text(frame.left, 20, title, weight="bold"), *frame.axes()]
+    drawn = [text(frame.left, 20, title, weight="bold"), *frame.axes()]
     for number, (name, points) in enumerate(lines):
-        colour = _COLOURS[number]
+        colour = COLOURS[number]
         drawn.append(frame.line(points, colour))
         words = f"{name} {_number(points[-1][1])}"
-        drawn.append(_text(_WIDE - 160, frame.top + 14 + 18 * number, words, fill=colour))
-    return _svg(_WIDE, _TALL, drawn)
+        drawn.append(text(_WIDE - 160, frame.top + 14 + 18 * number, words, fill=colour))
+    return svg(_WIDE, _TALL, drawn)
 
 
 def sparkline(points: Sequence[tuple[int, float | None]]) -> str | None:
@@ -107,7 +108,7 @@ def markdown_image(svg: str, alt: str) -> str:
 
 def _panel(name: str, points: Sequence[tuple[int, float]]) -> str:
     frame = _Frame(points, _PANEL_WIDTH, _PANEL_HEIGHT)
-    title = _text(frame.left, 20, f"{name}: {_number(points[-1][1])} at the end", weight="bold")
+    title = text(frame.left, 20, f"{name}: {_number(points[-1][1])} at the end", weight="bold")
     return "".join([title, *frame.axes(), frame.line(points, _LINE)])
 
 
@@ -131,10 +132,10 @@ class _Frame:
         drawn = []
         for tick in (self.least, (self.least + self.most) / 2, self.most):
             height = self.y_of(tick)
-            drawn.append(_segment(self.left, height, self.left + self.width, height, _GRID, 1))
-            drawn.append(_text(self.left - 6, height + 4, _number(tick), anchor="end"))
+            drawn.append(_segment(self.left, height, self.left + self.width, height, GRID, 1))
+            drawn.append(text(self.left - 6, height + 4, _number(tick), anchor="end"))
         for step, anchor in ((self.first, "start"), (self.last, "end")):
-            drawn.append(_text(self.x_of(step), self.top + self.height + 18, f"{step:,}", anchor=anchor))
+            drawn.append(text(self.x_of(step), self.top + self.height + 18, f"{step:,}", anchor=anchor))
         return drawn
 
     def line(self, points: Sequence[tuple[int, float]], colour: str) -> str:
@@ -173,21 +174,4 @@ def _segment(x1: float, y1: float, x2: float, y2: float, colour: str, width: flo
     return (
         f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}" '
         f'stroke-width="{width}" stroke-linecap="round"/>'
-    )
-
-
-def _text(
-    x: float, y: float, text: str, anchor: str = "start", weight: str = "normal", fill: str = _INK
-) -> str:
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-weight="{weight}" fill="{fill}">'
-        f"{escape(text)}</text>"
-    )
-
-
-def _svg(width: int, height: float, drawn: Sequence[str]) -> str:
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height:.0f}" '
-        f'font-family="system-ui, sans-serif" font-size="11"><rect width="100%" height="100%" fill="#fff"/>'
-        f"{''.join(drawn)}</svg>"
     )

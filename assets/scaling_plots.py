@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
+
+from assets.svg import COLOURS, GRID, INK, svg, text
 
 _WIDTH, _HEIGHT = 640, 400
 _LEFT, _RIGHT, _TOP, _BOTTOM = 66, 176, 34, 88
-_COLOURS = ("#4f46e5", "#0891b2", "#16a34a", "#ca8a04", "#dc2626", "#9333ea", "#475569", "#db2777")
-_INK, _GRID = "#44403c", "#e7e5e4"
 
 
 def law_plot(language: Mapping[str, Any]) -> str | None:
@@ -34,7 +33,7 @@ def law_plot(language: Mapping[str, Any]) -> str | None:
     labels = "training tokens (log scale)", "bits per byte, held-out documents (log scale)"
     drawn = _frame(f"{language['language']}: loss over data, by size of the model", x, y, tokens, labels)
     for number, size in enumerate(sizes):
-        colour = _COLOURS[number % len(_COLOURS)]
+        colour = COLOURS[number % len(COLOURS)]
         own = [point for point in points if point["parameters"] == size]
         name = f"{_short(size)} parameters" + (", held out" if size in larger else "")
         drawn.append(_key(number, name, colour))
@@ -44,7 +43,7 @@ def law_plot(language: Mapping[str, Any]) -> str | None:
     if found:
         place, low, high = x.at(found["tokens"]), y.at(found["low"]), y.at(found["high"])
         bar = f"M{place:.1f},{low:.1f}V{high:.1f}M{place - 5:.1f},{y.at(found['predicted']):.1f}h10"
-        drawn.append(f"<path d='{bar}' stroke='{_INK}' stroke-width='1.5' fill='none'/>")
+        drawn.append(f"<path d='{bar}' stroke='{INK}' stroke-width='1.5' fill='none'/>")
     return _svg(drawn, _legend(language))
 
 
@@ -56,7 +55,7 @@ def batch_plot(branchings: Sequence[Mapping[str, Any]]) -> str:
     labels = "batch, tokens (log scale)", "held-out loss, nats a token (log scale)"
     drawn = _frame("Loss after equal tokens, by size of the batch", x, y, sizes, labels)
     for number, one in enumerate(branchings):
-        colour = _COLOURS[number % len(_COLOURS)]
+        colour = COLOURS[number % len(COLOURS)]
         places = [(x.at(b["batch_tokens"]), y.at(b["loss"])) for b in one["branches"]]
         drawn += [_line(places, colour), _key(number, f"after {_short(one['tokens'])} tokens", colour)]
         for branch, place in zip(one["branches"], places, strict=True):
@@ -81,7 +80,7 @@ def growth_plot(found: Mapping[str, Any]) -> str:
     labels = "training tokens, the small model's counted", "held-out loss, nats a token (log scale)"
     drawn = _frame("Growing a small model, beside the large one from scratch", x, y, x.ticks(), labels)
     for number, (name, curve) in enumerate(curves.items()):
-        colour = _COLOURS[number % len(_COLOURS)]
+        colour = COLOURS[number % len(COLOURS)]
         drawn += [_line([(x.at(t), y.at(loss)) for t, loss in curve], colour), _key(number, name, colour)]
     return _svg(drawn, [_saved(one) for one in found["methods"]])
 
@@ -157,36 +156,32 @@ def _line(places: Sequence[tuple[float, float]], colour: str) -> str:
 
 
 def _key(number: int, name: str, colour: str) -> str:
-    return _text(_WIDTH - _RIGHT + 16, _TOP + 14 + 18 * number, name, fill=colour)
+    return text(_WIDTH - _RIGHT + 16, _TOP + 14 + 18 * number, name, fill=colour)
 
 
 def _svg(drawn: Sequence[str], below: Sequence[str]) -> str:
     """The picture, with lines of text below it."""
-    words = "".join(_text(_LEFT, _HEIGHT - 30 + 16 * row, text) for row, text in enumerate(below))
-    return (
-        f"<svg xmlns='http://www.w3.org/2000/svg' width='{_WIDTH}' height='{_HEIGHT}' font-size='11' "
-        "font-family='sans-serif'><rect width='100%' height='100%' fill='#fff'/>"
-        f"{''.join(drawn)}{words}</svg>"
-    )
+    words = [text(_LEFT, _HEIGHT - 30 + 16 * row, line) for row, line in enumerate(below)]
+    return svg(_WIDTH, _HEIGHT, [*drawn, *words])
 
 
 def _frame(title: str, x: _Axis, y: _Axis, ticks: Sequence[float], labels: tuple[str, str]) -> list[str]:
     """Title, axes and what they measure (across, up); `ticks` are those of x that find room."""
-    drawn = [_text(_LEFT, 20, title, weight="bold")]
+    drawn = [text(_LEFT, 20, title, weight="bold")]
     for value in y.ticks():
-        drawn.append(f"<path d='M{_LEFT},{y.at(value):.1f}H{_WIDTH - _RIGHT}' stroke='{_GRID}'/>")
-        drawn.append(_text(_LEFT - 6, y.at(value) + 4, f"{value:.4g}", anchor="end"))
+        drawn.append(f"<path d='M{_LEFT},{y.at(value):.1f}H{_WIDTH - _RIGHT}' stroke='{GRID}'/>")
+        drawn.append(text(_LEFT - 6, y.at(value) + 4, f"{value:.4g}", anchor="end"))
     bottom, last = _HEIGHT - _BOTTOM, -math.inf
     for value in ticks:
         if x.at(value) - last >= 44:  # room for a label
             last = x.at(value)
-            drawn.append(f"<path d='M{last:.1f},{bottom}v4' stroke='{_INK}'/>")
-            drawn.append(_text(last, bottom + 17, _short(value), anchor="middle"))
-    drawn.append(f"<path d='M{_LEFT},{bottom}H{_WIDTH - _RIGHT}' stroke='{_INK}'/>")
+            drawn.append(f"<path d='M{last:.1f},{bottom}v4' stroke='{INK}'/>")
+            drawn.append(text(last, bottom + 17, _short(value), anchor="middle"))
+    drawn.append(f"<path d='M{_LEFT},{bottom}H{_WIDTH - _RIGHT}' stroke='{INK}'/>")
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
-    drawn.append(_text(middle, bottom + 34, labels[0], anchor="middle"))
+    drawn.append(text(middle, bottom + 34, labels[0], anchor="middle"))
     side = f"translate(16 {(_TOP + bottom) / 2:.0f}) rotate(-90)"
-    return [*drawn, f"<g transform='{side}'>{_text(0, 0, labels[1], anchor='middle')}</g>"]
+    return [*drawn, f"<g transform='{side}'>{text(0, 0, labels[1], anchor='middle')}</g>"]
 
 
 def _short(value: float) -> str:
@@ -201,10 +196,3 @@ def _short(value: float) -> str:
 def _dot(x: float, y: float, colour: str, ring: bool) -> str:
     look = f"fill='#fff' stroke='{colour}' stroke-width='2'" if ring else f"fill='{colour}'"
     return f"<circle cx='{x:.1f}' cy='{y:.1f}' r='4' {look}/>"
-
-
-def _text(
-    x: float, y: float, text: str, anchor: str = "start", weight: str = "normal", fill: str = _INK
-) -> str:
-    look = f"text-anchor='{anchor}' font-weight='{weight}' fill='{fill}'"
-    return f"<text x='{x:.1f}' y='{y:.1f}' {look}>{escape(text)}</text>"

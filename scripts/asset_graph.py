@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from assets.svg import COLOURS
+
 PICTURE = Path(__file__).parents[1] / "docs" / "images" / "asset-graph.svg"
 _WIDTH, _HEIGHT, _GAP = 156, 26, 8  # of an asset, and between two
 _COLUMN, _ROW, _PAD, _HEAD = 214, 34, 12, 26  # pitch of columns, between groups, inside a group, its title
-_COLOURS = ("#4f46e5", "#0891b2", "#16a34a", "#ca8a04", "#dc2626", "#9333ea", "#475569", "#db2777")
 
 Graph = Mapping[str, Mapping[str, Sequence[str]]]
 """Group → asset → assets it reads."""
@@ -39,7 +40,7 @@ def drawing(graph: Graph) -> str:
         group: {group_of[source] for sources in assets.values() for source in sources} - {group}
         for group, assets in graph.items()
     }
-    colours = dict(zip(graph, _COLOURS * len(graph), strict=False))
+    colours = dict(zip(graph, COLOURS * len(graph), strict=False))
     places, boxes, height = _placed(graph, _depths(groups_read), _depths(reads))
     drawn = [_box(group, *boxes[group], colours[group]) for group in graph]
     for asset, sources in reads.items():

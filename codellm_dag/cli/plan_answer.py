@@ -10,6 +10,7 @@ from rich.table import Table
 
 from codellm_dag.cli import format as fmt
 from codellm_dag.cli.session import Session
+from codellm_dag.scaling.remedies import Advice, Remedy, advise
 from codellm_dag.scaling.run_plan import USABLE, Fit, Question, RunPlan
 
 
@@ -39,7 +40,47 @@ def answer_json(stage: str, asked: Question, answer: RunPlan) -> dict[str, Any]:
         "weights_bytes": answer.weights_bytes,
         "resume_bytes": answer.resume_bytes,
         "strategies": [_strategy(fit) for fit in answer.strategies],
+        "advice": None if answer.fitting else _advice(stage, asked, advise(asked)),
     }
+
+
+def _advice(stage: str, asked: Question, advice: Advice) -> dict[str, Any]:
+    return {
+        "nearest": advice.nearest.memory.strategy,
+        "missing": advice.nearest.missing,
+        "device_memory": advice.device_memory,
+        "remedies": [_remedy(stage, asked, remedy) for remedy in advice.remedies],
+        "closest": _remedy(stage, asked, advice.closest) if advice.closest else None,
+    }
+
+
+def _remedy(stage: str, asked: Question, remedy: Remedy) -> dict[str, Any]:
+    changed, fit = remedy.question, remedy.fit
+    return {
+        "options": _options(stage, asked, changed),
+        "devices": changed.devices,
+        "micro_rows": changed.work.micro_rows,
+        "gradient_checkpointing": changed.work.checkpointing,
+        "optimizer": changed.work.optimizer,
+        "strategy": fit.memory.strategy,
+        "resident": fit.resident,
+        "host": fit.memory.host,
+        "missing": max(0, fit.missing),
+    }
+
+
+def _options(stage: str, asked: Question, changed: Question) -> str:
+    """The words of the command that lead from one question to the other."""
+    words = []
+    if changed.devices != asked.devices:
+        words += ["--devices", str(changed.devices)]
+    if changed.devices != asked.devices or changed.work.micro_rows != asked.work.micro_rows:
+        words += ["--micro-rows", str(changed.work.micro_rows)]
+    if changed.work.checkpointing != asked.work.checkpointing:
+        words.append("--gradient-checkpointing")
+    if changed.work.optimizer != asked.work.optimizer:
+        words += ["--set", f"{stage}.optimizer.name={changed.work.optimizer}"]
+    return " ".join(words)
 
 
 def _strategy(fit: Fit) -> dict[str, Any]:
@@ -76,9 +117,33 @@ def print_answer(here: Session, stage: str, asked: Question, answer: RunPlan) ->
         highlight=False,
     )
     if not answer.fitting:
-        here.err.print(
-            "Nothing fits: more devices, fewer --micro-rows, shorter rows, or gradient checkpointing."
-        )
+        for line in _advice_lines(stage, asked, advise(asked)):
+            here.err.print(line, soft_wrap=True, highlight=False)
+
+
+def _advice_lines(stage: str, asked: Question, advice: Advice) -> list[str]:
+    nearest = advice.nearest
+    lines = [
+        f"Nothing fits. Nearest is {nearest.memory.strategy}, {fmt.size(nearest.missing)} too much for a "
+        f"device; one with {fmt.size(advice.device_memory)} would do."
+    ]
+    if advice.closest:
+        best = advice.closest.fit
+        options = _options(stage, asked, advice.closest.question) or "as asked"
+        return [
+            *lines,
+            "Fewer rows of a pass, gradient checkpointing and more devices of this kind are not enough. "
+            "Closest is",
+            f"  {options}: {best.memory.strategy}, {fmt.size(best.missing)} too much for a device",
+        ]
+    return [*lines, "It fits with", *(_remedy_line(stage, asked, remedy) for remedy in advice.remedies)]
+
+
+def _remedy_line(stage: str, asked: Question, remedy: Remedy) -> str:
+    memory = remedy.fit.memory
+    host = f", and {fmt.size(memory.host)} of host memory for each" if memory.host else ""
+    size = fmt.size(remedy.fit.resident)
+    return f"  {_options(stage, asked, remedy.question)}: {memory.strategy}, {size} a device{host}"
 
 
 def _lines(asked: Question, answer: RunPlan) -> list[tuple[str, str]]:

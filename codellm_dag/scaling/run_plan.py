@@ -101,8 +101,6 @@ def plan_run(question: Question) -> RunPlan:
     device_hours = hours * devices if hours is not None else None
     cost = device_hours * question.price if device_hours is not None and question.price else None
     weights = work.model.parameters * PRECISIONS[work.precision].weight
-    found = [data_parallel_memory(name, work, devices, question.shard_group) for name in STRATEGIES]
-    found += _parallel(question)
     return RunPlan(
         steps=steps,
         flops_per_token=per_token,
@@ -112,8 +110,16 @@ def plan_run(question: Question) -> RunPlan:
         cost=cost,
         weights_bytes=weights,
         resume_bytes=weights + work.state_bytes,
-        strategies=tuple(_fit(memory, question.work, question.device) for memory in found),
+        strategies=strategies_of(question),
     )
+
+
+def strategies_of(question: Question) -> tuple[Fit, ...]:
+    """Every strategy's memory. Raises InvalidRecipeError where devices or degrees cannot be shared out."""
+    work, devices = question.work, question.devices
+    found = [data_parallel_memory(name, work, devices, question.shard_group) for name in STRATEGIES]
+    found += _parallel(question)
+    return tuple(_fit(memory, work, question.device) for memory in found)
 
 
 def micro_rows_for(global_rows: int, devices: int, wanted: int) -> int:

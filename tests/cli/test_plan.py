@@ -50,8 +50,9 @@ def test_json(plan):
         *("stage", "parameters", "active_parameters", "sequence_length", "global_rows", "micro_rows"),
         *("accumulation", "precision", "optimizer", "devices", "device", "mfu", "tokens", "steps"),
         *("flops_per_token", "flops", "hours", "device_hours", "cost", "weights_bytes", "resume_bytes"),
-        "strategies",
+        *("strategies", "advice"),
     }
+    assert sizes["advice"] is None
     assert sizes["parameters"] == 14_770_033_664
     assert sizes["steps"] == 100_000_000 // (64 * 4096)
     assert sizes["cost"] == pytest.approx(sizes["device_hours"] * 2.5)
@@ -59,11 +60,43 @@ def test_json(plan):
     assert (fits["ddp"], fits["zero3"], fits["fsdp"]) == (False, True, True)
 
 
-def test_nothing_fits(plan):
-    code, out, err = plan("sft_checkpoint", "--model", "llama-2-7b", "--device", "rtx4090-24gb")
+NOTHING = [
+    *("sft_checkpoint", "--model", "llama-2-7b", "--device", "rtx4090-24gb"),
+    *("--set", "sft_checkpoint.optimizer.name=adamw"),
+]
+
+
+def test_nothing_fits_and_what_would(plan):
+    code, out, err = plan(*NOTHING)
     assert code == 1
     assert "too much" in out
-    assert "Nothing fits: more devices" in err
+    assert "Nothing fits. Nearest is zero3_offload, " in err
+    options = [line.partition(":")[0].strip() for line in err.splitlines() if line.startswith("  --")]
+    assert options == ["--devices 2 --micro-rows 4", "--devices 8 --micro-rows 1"]
+
+
+def test_the_words_of_an_advice_are_true(plan):
+    """Each remedy's options, typed behind the command, make it fit with the strategy and size it names."""
+    code, out, _ = plan(*NOTHING, "--json")
+    advice = json.loads(out)["sizes"][0]["advice"]
+    assert (code, advice["nearest"], advice["closest"]) == (1, "zero3_offload", None)
+    assert len(advice["remedies"]) == 2
+    for remedy in advice["remedies"]:
+        code, out, _ = plan(*NOTHING, *remedy["options"].split(), "--json")
+        (sizes,) = json.loads(out)["sizes"]
+        fits = {one["strategy"]: one["resident"] for one in sizes["strategies"] if one["fits"]}
+        assert (code, sizes["advice"]) == (0, None)
+        assert fits[remedy["strategy"]] == remedy["resident"]
+    code, _, _ = plan(*NOTHING, "--memory", str(advice["device_memory"] / 1e9))
+    assert code == 0
+
+
+def test_nothing_would_make_it_fit(plan):
+    code, _, err = plan("pretrained_checkpoint", "--memory", "0.01")
+    assert (code, "are not enough. Closest is" in err) == (1, True)
+    closest = err.splitlines()[-1]
+    assert closest.startswith("  --devices 16 --micro-rows 1 --gradient-checkpointing")
+    assert closest.endswith("too much for a device")
 
 
 def test_a_config_file(plan, tmp_path):

@@ -93,10 +93,17 @@ def sft_checkpoint(
     token_shards: Artifacts,
 ) -> Inputs:
     """A pretrained model fine-tuned on chat examples. A trial's key is its change, e.g. `epochs=2`."""
-    if recipe.data:
-        data = partition_of("instruction_data", instruction_data, recipe.data)
-    else:
-        data = chosen({"sft_data": sft_data}, ["sft_data"])["sft_data"]
+    data = examples_of(recipe, sft_data, instruction_data)
     made = {"pretrained_checkpoint": pretrained_checkpoint, "base_checkpoint": base_checkpoint}
     own = {"checkpoint": chosen(made, [recipe.base])[recipe.base], "data": data}
     return {**own, **many("shards", token_shards)}  # rows of pretraining to replay
+
+
+def examples_of(recipe: SftRecipe, sft_data: Artifact | None, instruction_data: Artifacts) -> Artifact:
+    """What `recipe` learns from: the dataset that its field ``data`` names, else `sft_data`.
+
+    Raises Failure for one that was never made.
+    """
+    if recipe.data:
+        return partition_of("instruction_data", instruction_data, recipe.data)
+    return chosen({"sft_data": sft_data}, ["sft_data"])["sft_data"]

@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 
+from assets.checkpoints import examples_of
 from assets.metadata import image
 from assets.partitions import FRAMEWORKS, LANGUAGES
 from assets.plots import overlaid
@@ -106,7 +107,8 @@ def model_growth(token_shards: Artifacts) -> Inputs:
 @_experiment(
     kinds={"huggingface", "pytorch"},
     partitions=FRAMEWORKS,
-    optional=("pretrained_checkpoint", "base_checkpoint"),
+    mappings={"instruction_data": _ALL},
+    optional=("pretrained_checkpoint", "base_checkpoint", "sft_data"),
     verify=True,
     pool=GPU_POOL,
 )
@@ -115,7 +117,8 @@ def framework_checkpoint(
     recipe: FrameworksRecipe,
     pretrained_checkpoint: Artifact | None,
     base_checkpoint: Artifact | None,
-    sft_data: Artifact,
+    sft_data: Artifact | None,
+    instruction_data: Artifacts,
 ) -> Requests:
     """One fine-tuning recipe, run by each backend that it lists: an artifact each.
 
@@ -132,7 +135,8 @@ def framework_checkpoint(
             check_available(part.training.backend)
     made = {"pretrained_checkpoint": pretrained_checkpoint, "base_checkpoint": base_checkpoint}
     base = recipe.training.base
-    inputs = {"checkpoint": chosen(made, [base])[base], "data": sft_data}
+    data = examples_of(recipe.training, sft_data, instruction_data)
+    inputs = {"checkpoint": chosen(made, [base])[base], "data": data}
     return dict.fromkeys(listed, inputs)
 
 

@@ -17,6 +17,7 @@ from assets.config import asset_recipe_default
 from assets.materialize import TRIALS_TAG
 from codellm_dag.corpora.sources import CorpusError, resolve
 from codellm_dag.recipes.corpora import RawCorpusRecipe
+from codellm_dag.recipes.frameworks import FrameworksRecipe
 from codellm_dag.recipes.sft_sources import InstructionDataRecipe
 from codellm_dag.recipes.training import SftRecipe
 from codellm_dag.stages.registry import STAGES
@@ -71,7 +72,7 @@ def selections() -> Mapping[str, tuple[dg.AssetSelection, str]]:
             "and what growing a small model saves.",
         ),
         "framework_comparison": (
-            dg.AssetSelection.assets("framework_checkpoint", "sft_frameworks"),
+            dg.AssetSelection.assets("framework_checkpoint", "sft_frameworks", *_compared_data()),
             "One fine-tuning with every framework that the recipe lists, and how they compare.",
         ),
         "retrain": (
@@ -88,6 +89,13 @@ def _passed_by() -> dg.AssetSelection:
     if recipe.base == "base_checkpoint":
         return dg.AssetSelection.groups("tokens") | _PRETRAINED
     return dg.AssetSelection.assets("base_checkpoint")
+
+
+def _compared_data() -> list[str]:
+    """The datasets' asset where the preset's comparison of frameworks learns from one of them."""
+    recipe = asset_recipe_default(STAGES["framework_checkpoint"])
+    assert isinstance(recipe, FrameworksRecipe)
+    return ["instruction_data"] if recipe.training.data else []
 
 
 def _dataset_trials() -> dict[str, str]:

@@ -128,3 +128,19 @@ def test_the_life_cycle_of_an_outside_model_passes_pretraining_by(
     monkeypatch.setenv("CODELLM_PRESET", str(preset))
     assert own - life_cycle() == {"tokenizer", "token_shards", "pretrained_checkpoint"}
     assert life_cycle() - own == {"base_checkpoint"}
+
+
+def test_the_comparison_of_frameworks_makes_the_dataset_that_it_learns_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from codellm_dag.definitions import defs
+
+    def comparison() -> set[str]:
+        chosen, _ = selections()["framework_comparison"]
+        return {key.to_user_string() for key in chosen.resolve(defs.resolve_asset_graph())}
+
+    assert comparison() == {"framework_checkpoint", "sft_frameworks"}
+    preset = tmp_path / "mine.yaml"
+    preset.write_text("ops: {framework_checkpoint: {config: {training: {data: mine}}}}\n")
+    monkeypatch.setenv("CODELLM_PRESET", str(preset))
+    assert comparison() == {"instruction_data", "framework_checkpoint", "sft_frameworks"}

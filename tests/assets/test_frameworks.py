@@ -7,8 +7,10 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from assets.checkpoints import examples_of
 from assets.plots import overlaid
 from codellm_dag.definitions import defs
+from codellm_dag.recipes.training import SftRecipe
 from codellm_dag.store import Artifact, Store
 from codellm_dag.training.environments.framework import VARIABLE
 from tests.assets.conftest import failure
@@ -22,11 +24,13 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     monkeypatch.setenv(VARIABLE, str(tmp_path / "environments"))
     store = Store(tmp_path / "store")
     for name, kind in (("pretrained_checkpoint", "checkpoint"), ("sft_data", "corpus")):
-        digest = "0" * 64
-        store.refs.set(
-            name, None, Artifact(kind=kind, name=name, stage=name, fingerprint=digest, content_digest=digest)
-        )
+        store.refs.set(name, None, reference(name, kind))
     return store
+
+
+def reference(name: str, kind: str) -> Artifact:
+    digest = "0" * 64
+    return Artifact(kind=kind, name=name, stage=name, fingerprint=digest, content_digest=digest)
 
 
 def run(**config: object) -> dg.ExecuteInProcessResult:
@@ -61,6 +65,23 @@ def run(**config: object) -> dg.ExecuteInProcessResult:
 def test_what_cannot_run_is_refused_before_the_first_framework(store: Store, config: dict, told: str) -> None:
     assert told in failure(run(**config))
     assert store.ledger.rows() == []
+
+
+def test_a_dataset_is_learnt_from_in_place_of_sft_data(store: Store) -> None:
+    told = "instruction_data has no partition 'mine' yet (there: none)"
+    assert told in failure(run(training={"data": "mine"})), "sft_data was there"
+    store.refs.set("instruction_data", "mine", reference("instruction_data", "corpus"))
+    assert "'pretrained_checkpoint' (000000000000), is not whole" in failure(run(training={"data": "mine"}))
+    assert store.ledger.rows() == []
+
+
+def test_which_examples_a_fine_tuning_learns_from() -> None:
+    made, mine = reference("sft_data", "corpus"), reference("instruction_data", "corpus")
+    assert examples_of(SftRecipe(data="mine"), made, {"mine": mine}) is mine
+    assert examples_of(SftRecipe(data="mine"), None, {"mine": mine}) is mine
+    assert examples_of(SftRecipe(), made, {"mine": mine}) is made
+    with pytest.raises(dg.Failure, match="sft_data, which was never made"):
+        examples_of(SftRecipe(), None, {"mine": mine})
 
 
 def test_all_losses_are_on_one_plot() -> None:

@@ -13,7 +13,7 @@ the optimizer. Measured against real runs by ``bench/memory.py``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 from typing import Literal
 
@@ -28,25 +28,29 @@ STRATEGIES = ("ddp", "zero1", "zero2", "zero3", "zero1_offload", "zero2_offload"
 
 @dataclass(frozen=True)
 class Precision:
-    """Bytes of one parameter's weight, gradient and master copy, and of one activation."""
+    """Bytes of one parameter's weight, gradient and master copy, of one activation, and of a gathered weight.
+
+    ``autocast``: weights are float32, and matrices are cast to 16 bits as they are used.
+    """
 
     weight: int
     gradient: int
     master: int
     activation: int
+    gathered: int
     autocast: bool = False
 
 
-PRECISIONS = {
-    "fp32": Precision(4, 4, 0, 4),
-    "bf16": Precision(2, 2, 4, 2),
-    "fp16": Precision(2, 2, 4, 2),
+FLOAT32 = Precision(4, 4, 0, 4, 4)
+AUTOCAST = Precision(4, 4, 0, 2, 4, autocast=True)
+"""What the trainer and its sharded kin do in 16 bits: weights, gradients and optimizer state are float32."""
+MEGATRON = {
+    "fp32": FLOAT32,
+    "bf16": Precision(2, 4, 4, 2, 2),
+    "fp16": Precision(2, 6, 4, 2, 2),
 }
-AUTOCAST = Precision(4, 4, 0, 2, autocast=True)
-"""What the trainer does in 16 bits where nothing is sharded: weights and gradients are float32 and matrices
-are cast for each forward pass, which the strategy's buffers count."""
-"""Mixed precision keeps a float32 copy of the weights in the optimizer (Micikevicius et al. 2018); with
-AdamW's 8 bytes that is 16 bytes a parameter (Rajbhandari et al. 2020, section 3.1), as in float32."""
+"""Megatron-LM's, where layers are divided: 16, 18 and 20 bytes a parameter with AdamW's 8 (the table of its
+distributed optimizer, column "non-distributed")."""
 
 
 @dataclass(frozen=True)
@@ -66,24 +70,23 @@ class Work:
     checkpointing: bool = False
 
     def __post_init__(self) -> None:
-        if self.precision not in PRECISIONS:
-            raise InvalidRecipeError(f"precision = {self.precision!r}: allowed: {', '.join(PRECISIONS)}")
+        if self.precision not in MEGATRON:
+            raise InvalidRecipeError(f"precision = {self.precision!r}: allowed: {', '.join(MEGATRON)}")
 
     @property
-    def state_bytes(self) -> int:
-        """Optimizer state of the whole model, master weights counted."""
-        master = PRECISIONS[self.precision].master * self.model.parameters
-        if self.optimizer == "muon":
-            return master + muon_state_bytes(self.model)
-        return master + 8 * self.model.parameters  # both moments in float32
-
-    def masters(self, precision: Precision) -> int:
-        """Bytes of the master weights in `state_bytes` that `precision` does without."""
-        return (PRECISIONS[self.precision].master - precision.master) * self.model.parameters
+    def moments_bytes(self) -> int:
+        """Optimizer state of the whole model in float32, master weights not counted."""
+        return muon_state_bytes(self.model) if self.optimizer == "muon" else 8 * self.model.parameters
 
     def precision_of(self, strategy: str) -> Precision:
-        """How `strategy` holds numbers."""
-        return AUTOCAST if strategy == "ddp" and self.precision != "fp32" else PRECISIONS[self.precision]
+        """How `strategy`, of `STRATEGIES`, holds numbers.
+
+        DeepSpeed's optimizer has weights of its own beside the model's in ZeRO-1 and 2, and with offload.
+        """
+        kind = FLOAT32 if self.precision == "fp32" else AUTOCAST
+        if strategy == "fsdp" and kind.autocast:
+            return replace(kind, gathered=2)
+        return replace(kind, master=4) if strategy not in ("ddp", "zero3", "fsdp") else kind
 
 
 @dataclass(frozen=True)
@@ -117,21 +120,9 @@ def data_parallel_memory(strategy: str, work: Work, devices: int, shard_group: i
         raise InvalidRecipeError(f"hybrid_sharding = {shards}: must divide the number of devices, {devices}")
     base, _, offload = strategy.partition("_")
     stage = {"ddp": 0, "fsdp": 3}.get(base, 0) if base in ("ddp", "fsdp") else int(base[-1])
-    precision, parameters = work.precision_of(strategy), work.model.parameters
-    weights, gradients = parameters * precision.weight, parameters * precision.gradient
-    sharded = (
-        ceil(weights / (shards if stage >= 3 else 1)),
-        ceil(gradients / (shards if stage >= 2 else 1)),
-        ceil((work.state_bytes - work.masters(precision)) / (shards if stage >= 1 else 1)),
-    )
-    extra = gradients if strategy == "ddp" and devices > 1 else 0  # the reducer's buckets are copies
-    if precision.autocast:
-        extra += work.model.matrix_parameters * precision.activation
-    if stage >= 3 and shards > 1:  # a block at work and the next one, and one block's whole gradient
-        largest = max(work.model.layer, work.model.embedding)
-        extra = largest * (2 * precision.weight + precision.gradient)
-    elif stage == 2 and shards > 1:
-        extra = max(work.model.layer, work.model.embedding) * precision.gradient
+    precision = work.precision_of(strategy)
+    sharded = states(stage, work.model.parameters, precision, work.moments_bytes, shards)
+    extra = _buffers(strategy, stage, work, shards)
     host = 0
     if offload:
         host, sharded = sharded[2], (sharded[0], sharded[1], 0)
@@ -139,7 +130,36 @@ def data_parallel_memory(strategy: str, work: Work, devices: int, shard_group: i
             host, sharded = host + sharded[0], (0, sharded[1], 0)
     # Where the state is sharded each device takes a share of the matrices.
     scratch = _scratch(work) // (shards if stage >= 1 else 1)
-    return _height(strategy, work, sharded, extra, scratch, work.model.layers, host=host)
+    return _height(strategy, work, precision, sharded, extra, scratch, work.model.layers, host=host)
+
+
+def states(
+    stage: int, parameters: int, precision: Precision, moments: int, shards: int
+) -> tuple[int, int, int]:
+    """Bytes of weights, gradients and optimizer state on one device at a ZeRO stage, 0 (none) to 3.
+
+    `moments`: bytes of the optimizer's state of the whole model, master weights not counted.
+    """
+    return (
+        ceil(parameters * precision.weight / (shards if stage >= 3 else 1)),
+        ceil(parameters * precision.gradient / (shards if stage >= 2 else 1)),
+        ceil((parameters * precision.master + moments) / (shards if stage >= 1 else 1)),
+    )
+
+
+def _buffers(strategy: str, stage: int, work: Work, shards: int) -> int:
+    precision, model = work.precision_of(strategy), work.model
+    extra = 0
+    if precision.autocast:  # casts are kept for the backward pass; those of gathered layers are not
+        extra = (model.matrix_parameters if stage < 3 else model.embedding) * precision.activation
+    largest = max(model.layer, model.embedding)
+    if shards == 1:
+        return extra
+    if strategy == "ddp":
+        return extra + model.parameters * precision.gradient  # the reducer's buckets are copies
+    if stage == 3:  # a block at work and the next one, and one block's whole gradient
+        return extra + largest * (2 * precision.gathered + precision.gradient)
+    return extra + (largest * precision.gradient if stage == 2 else 0)
 
 
 def parallel_memory(work: Work, tensor: int, pipeline: int, data: int) -> Memory:
@@ -148,7 +168,7 @@ def parallel_memory(work: Work, tensor: int, pipeline: int, data: int) -> Memory
     Raises InvalidRecipeError, naming field, value and the divisors there are, where degrees do not divide
     heads, key heads, SwiGLU width or layers.
     """
-    model, precision = work.model, PRECISIONS[work.precision]
+    model, precision = work.model, MEGATRON[work.precision]
     for field, degree, parts, name in (
         ("tensor_parallel", tensor, model.kv_heads, "kv_heads"),
         ("tensor_parallel", tensor, model.heads, "heads"),
@@ -161,14 +181,14 @@ def parallel_memory(work: Work, tensor: int, pipeline: int, data: int) -> Memory
     layers = model.layers // pipeline
     ends = 1 if pipeline > 1 or model.tied else 2  # embedding and output matrix lie on different stages
     share = ceil((layers * model.layer + ends * model.embedding + model.hidden) / tensor)
-    state = ceil(work.state_bytes / model.parameters * share)
+    state = ceil((precision.master + work.moments_bytes / model.parameters) * share)
     gradients = share * precision.gradient
     extra = gradients if data > 1 else 0
     held = (share * precision.weight, gradients, state)
     in_flight = min(pipeline, work.accumulation)
     name = f"tp{tensor}×pp{pipeline}×dp{data}"
     scratch = _scratch(work) // (tensor * pipeline)
-    return _height(name, work, held, extra, scratch, layers, tensor=tensor, in_flight=in_flight)
+    return _height(name, work, precision, held, extra, scratch, layers, tensor=tensor, in_flight=in_flight)
 
 
 def _scratch(work: Work) -> int:
@@ -178,6 +198,7 @@ def _scratch(work: Work) -> int:
 def _height(
     strategy: str,
     work: Work,
+    precision: Precision,
     held: tuple[int, int, int],
     extra: int,
     scratch: int,
@@ -189,8 +210,7 @@ def _height(
 ) -> Memory:
     """The largest of the four moments; weights and state are there in all of them."""
     weights, gradients, state = held
-    model, precision = work.model, work.precision_of(strategy)
-    width = precision.activation
+    model, width = work.model, precision.activation
     rows, length = work.micro_rows, work.length
     one = blocks_bytes(
         model,

@@ -10,7 +10,7 @@ from codellm_dag.recipes.global_batch import largest_micro_rows, processes_that_
 from codellm_dag.recipes.training import Batch
 from codellm_dag.scaling.allocator import resident_bytes
 from codellm_dag.scaling.memory import (
-    PRECISIONS,
+    FLOAT32,
     STRATEGIES,
     Memory,
     Work,
@@ -100,7 +100,7 @@ def plan_run(question: Question) -> RunPlan:
     hours = flops / (devices * peak * question.mfu) / 3600 if flops and peak else None
     device_hours = hours * devices if hours is not None else None
     cost = device_hours * question.price if device_hours is not None and question.price else None
-    weights = work.model.parameters * PRECISIONS[work.precision].weight
+    weights = work.model.parameters * FLOAT32.weight
     return RunPlan(
         steps=steps,
         flops_per_token=per_token,
@@ -109,7 +109,7 @@ def plan_run(question: Question) -> RunPlan:
         device_hours=device_hours,
         cost=cost,
         weights_bytes=weights,
-        resume_bytes=weights + work.state_bytes,
+        resume_bytes=weights + work.moments_bytes,
         strategies=strategies_of(question),
     )
 

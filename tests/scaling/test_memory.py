@@ -8,24 +8,60 @@ from pathlib import Path
 import pytest
 
 from codellm_dag.recipes.base import InvalidRecipeError
-from codellm_dag.scaling.memory import Work, data_parallel_memory, parallel_memory
+from codellm_dag.scaling.memory import Memory, Precision, Work, data_parallel_memory, parallel_memory, states
 from codellm_dag.scaling.published import PUBLISHED
 from codellm_dag.training.architecture import Architecture
 
 LLAMA = PUBLISHED["llama-2-7b"]
 
 
-def states(strategy: str, devices: int) -> int:
-    memory = data_parallel_memory(strategy, Work(LLAMA, 16, 1, precision="bf16"), devices)
-    return memory.weights + memory.gradients + memory.optimizer
+def held(memory: Memory) -> float:
+    """Bytes a parameter of weights, gradients and optimizer state."""
+    return (memory.weights + memory.gradients + memory.optimizer) / LLAMA.parameters
 
 
+@pytest.mark.parametrize(("stage", "gigabytes"), [(0, 120), (1, 31.4), (2, 16.6), (3, 1.9)])
+def test_figure_1_of_the_zero_paper(stage, gigabytes):
+    # 7.5 billion parameters, 64 devices; weights and gradients of 2 bytes, 12 of optimizer state.
+    parameters = 7_500_000_000
+    found = states(stage, parameters, Precision(2, 2, 4, 2, 2), 8 * parameters, 64)
+    assert sum(found) == pytest.approx(gigabytes * 1e9, rel=0.015)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize(
-    ("strategy", "gigabytes"), [("ddp", 120), ("zero1", 31.4), ("zero2", 16.6), ("zero3", 1.9)]
+    ("strategy", "device", "host"),
+    [
+        ("zero1", 4 + 4 + 12 / 8, 0),
+        ("zero2", 4 + (4 + 12) / 8, 0),
+        ("zero3", (4 + 4 + 8) / 8, 0),
+        ("fsdp", (4 + 4 + 8) / 8, 0),
+        ("zero2_offload", 4 + 4 / 8, 12 / 8),
+        ("zero3_offload", 4 / 8, (4 + 12) / 8),
+    ],
 )
-def test_figure_1_of_the_zero_paper(strategy, gigabytes):
-    # 7.5 billion parameters, 64 devices, 12 bytes of optimizer state a parameter.
-    assert states(strategy, 64) / LLAMA.parameters * 7.5 == pytest.approx(gigabytes, rel=0.015)
+def test_bytes_a_parameter_as_our_backends_hold_them(precision, strategy, device, host):
+    # DeepSpeed's optimizer clones its share of the weights, but not in ZeRO-3 without offload.
+    memory = data_parallel_memory(strategy, Work(LLAMA, 16, 1, precision=precision), 8)
+    assert held(memory) == pytest.approx(device)
+    assert memory.host / LLAMA.parameters == pytest.approx(host)
+
+
+@pytest.mark.parametrize(("precision", "bytes_each"), [("fp32", 16), ("bf16", 18), ("fp16", 20)])
+def test_megatrons_bytes_a_parameter(precision, bytes_each):
+    # Megatron Core User Guide, "Distributed Optimizer": the column of the optimizer that is not distributed.
+    assert held(parallel_memory(Work(LLAMA, 16, 1, precision=precision), 1, 1, 1)) == pytest.approx(
+        bytes_each
+    )
+
+
+def test_casts_of_matrices_are_kept_but_not_where_layers_are_gathered():
+    work = Work(LLAMA, 16, 1, precision="bf16")
+    largest = max(LLAMA.layer, LLAMA.embedding)
+    assert data_parallel_memory("zero1", work, 8).buffers == 2 * LLAMA.matrix_parameters
+    output = 2 * 32_000 * 4096
+    assert data_parallel_memory("zero3", work, 8).buffers == output + largest * (2 * 4 + 4)
+    assert data_parallel_memory("fsdp", work, 8).buffers == output + largest * (2 * 2 + 4)
 
 
 def test_the_trainers_autocast_keeps_float32_weights():
@@ -39,7 +75,7 @@ def test_fsdp_shards_as_zero3_does_and_hybrid_over_a_group():
     work = Work(LLAMA, 16, 1, precision="bf16")
     assert data_parallel_memory("fsdp", work, 64).weights == data_parallel_memory("zero3", work, 64).weights
     hybrid = data_parallel_memory("fsdp", work, 64, shard_group=8)
-    assert hybrid.weights == -(-LLAMA.parameters * 2 // 8)
+    assert hybrid.weights == -(-LLAMA.parameters * 4 // 8)
     with pytest.raises(InvalidRecipeError, match="hybrid_sharding = 7: must divide"):
         data_parallel_memory("fsdp", work, 64, shard_group=7)
 

@@ -51,8 +51,8 @@ def test_steps_hours_and_cost():
     seconds = per_token * 8 * 2048 * 1000 / (8 * 312e12 * 0.5)
     assert answer.hours == pytest.approx(seconds / 3600)
     assert answer.cost == pytest.approx(seconds / 3600 * 8 * 2.0)
-    assert answer.weights_bytes == 2 * 1_100_048_384
-    assert answer.resume_bytes == 14 * 1_100_048_384
+    assert answer.weights_bytes == 4 * 1_100_048_384
+    assert answer.resume_bytes == 12 * 1_100_048_384
 
 
 def test_what_does_not_fit_is_named():

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from codellm_dag.cli import format as fmt
 from codellm_dag.cli.leaderboard import leaderboard, next_commands
-from codellm_dag.cli.recipes import Choice, RecipeOption, SetOption, choose, save_choice
+from codellm_dag.cli.recipes import Choice, RecipeOption, SetOption, check_backends, choose, save_choice
 from codellm_dag.cli.scores import costs_of, score_json
 from codellm_dag.cli.session import (
     DEFAULT_STORE,
@@ -52,9 +52,19 @@ def demo(
     """
     with session(store, as_json=as_json, debug=debug) as here:
         choice = choose(recipe, changes)
+        _check_backends(choice)
         here.store.check()
         save_choice(here.store, choice)
         _run(here, choice, threads)
+
+
+def _check_backends(choice: Choice) -> None:
+    """Raise InvalidRecipeError where a framework cannot train on this machine, if stages run on it."""
+    from resources.launcher import chosen_launcher  # imports Dagster
+
+    launcher = choice.run_config().get("resources", {}).get("launcher", {}).get("config", {})
+    if chosen_launcher(launcher.get("kind", "")) != "kubernetes":
+        check_backends(choice)
 
 
 def _run(here: Session, choice: Choice, threads: int) -> None:

@@ -12,12 +12,15 @@ import typer
 from pydantic import ValidationError
 
 from codellm_dag.cli.session import state_folder
+from codellm_dag.launch.identity import check_recipe
 from codellm_dag.lineage.why import RecipeOf
 from codellm_dag.recipes import InvalidRecipeError, Recipe
+from codellm_dag.recipes.backends import Backend
 from codellm_dag.recipes.corpora import RawCorpusRecipe
 from codellm_dag.recipes.presets import DEFAULT_PRESET, preset_path, preset_recipe, run_config
 from codellm_dag.stages import registry
 from codellm_dag.store import Manifest, Ref, Store
+from codellm_dag.training.environments.available import check_available
 
 _LAST = "demo.json"
 
@@ -96,9 +99,16 @@ def choose(recipe: str, changes: list[str] | None) -> Choice:
     )
     for asset in run_config(choice.recipe).get("ops") or {}:
         _known_asset(asset, f"{path.name}: ops.{asset}")
-    for asset in registry.STAGES:
-        choice.recipe_of(asset)
+    for asset, stage in registry.STAGES.items():
+        check_recipe(stage, choice.recipe_of(asset))
     return choice
+
+
+def check_backends(choice: Choice) -> None:
+    """Raise InvalidRecipeError where a stage's training framework cannot train on this machine."""
+    for asset in registry.STAGES:
+        if isinstance(backend := getattr(choice.recipe_of(asset), "backend", None), Backend):
+            check_available(backend, f"{asset}.backend.name", "choose another backend")
 
 
 def _parse(change: str) -> tuple[str, str, str]:

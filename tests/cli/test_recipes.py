@@ -5,11 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from codellm_dag.cli.app import app
 from codellm_dag.cli.recipes import changed_fields, choose, flat_fields, last_choice, save_choice
 from codellm_dag.recipes import InvalidRecipeError
+from codellm_dag.recipes.presets import preset_names
 from codellm_dag.stages.registry import STAGES
 from codellm_dag.store import Store
+from codellm_dag.training.environments.framework import VARIABLE
 from tests.cli.conftest import Cli
 
 _PRESETS = Path(__file__).parent / "presets"
@@ -79,9 +83,36 @@ def test_nested_fields_of_the_real_recipes() -> None:
         choose("", ["pretrained_checkpoint.optimizer.speed=3"])
 
 
-def test_every_real_preset_is_accepted() -> None:
-    for name in ("laptop", "tiny"):
-        assert set(choose(name, None).run_config()["ops"]) <= STAGES.keys()
+@pytest.mark.parametrize("name", preset_names())
+def test_every_real_preset_is_accepted(name: str) -> None:
+    assert set(choose(name, None).run_config()["ops"]) <= STAGES.keys()
+
+
+def test_what_a_backend_cannot_express_is_refused_with_the_choice() -> None:
+    with pytest.raises(InvalidRecipeError, match="llamafactory: used for fine-tuning on messages only"):
+        choose("", ["pretrained_checkpoint.backend.name=llamafactory"])
+    with pytest.raises(InvalidRecipeError, match=r"^SftRecipe\.optimizer\.name = muon: fsdp2: Muon needs"):
+        choose("", ["sft_checkpoint.backend.name=fsdp2", "sft_checkpoint.optimizer.name=muon"])
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("llamafactory", "is not built on this machine"), ("megatron_swift", "needs transformer_engine")],
+)
+def test_a_demo_whose_framework_cannot_train_here_does_not_begin(
+    name: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "none"))
+    monkeypatch.delenv("CODELLM_LAUNCHER", raising=False)
+    words = [
+        f"sft_checkpoint.{field}" for field in (f"backend.name={name}", "optimizer.name=adamw", "replay=0")
+    ]
+    options = [option for word in words for option in ("--set", word)]
+    answer = CliRunner().invoke(app, ["demo", *options, "--store", str(tmp_path / "store")])
+    assert (answer.exit_code, answer.stdout) == (2, "")
+    assert answer.stderr.startswith(f"error: sft_checkpoint.backend.name = {name}: ")
+    assert why in answer.stderr
+    assert not (tmp_path / "store").exists()
 
 
 def test_the_last_choice_is_remembered(cli: Cli, store: Store) -> None:

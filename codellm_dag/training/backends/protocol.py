@@ -33,7 +33,7 @@ TrainingRecipe = PretrainingRecipe | SftRecipe
 class BackendUnavailableError(RuntimeError):
     """The framework is not installed here, or not for this machine; the message says how to get it."""
 
-    label = "infra"
+    label = "invalid_recipe"
 
 
 class FrameworkFailedError(RuntimeError):

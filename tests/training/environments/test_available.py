@@ -31,3 +31,12 @@ def test_a_backend_without_its_package_is_refused(monkeypatch: pytest.MonkeyPatc
     )
     with pytest.raises(InvalidRecipeError, match="backends = deepspeed: the package no-such-distribution is"):
         check_available(Backend(name="deepspeed"))
+
+
+def test_a_backend_that_trains_nowhere_here_is_refused() -> None:
+    with pytest.raises(InvalidRecipeError) as refused:
+        check_available(Backend(name="torchtitan"), "sft_checkpoint.backend.name", "choose another backend")
+    assert str(refused.value).startswith(
+        "sft_checkpoint.backend.name = torchtitan: TorchTitan 0.3.0 does not"
+    )
+    assert str(refused.value).endswith(", or choose another backend")

@@ -11,6 +11,7 @@ from codellm_dag.cli import (
     lineage,
     plan,
     reap,
+    report,
     reproduce,
     scores,
     trials,
@@ -31,6 +32,7 @@ app = typer.Typer(
 for command in (
     demo.demo,
     scores.scores,
+    report.report,
     lineage.lineage,
     diff.diff,
     reproduce.reproduce,

@@ -49,6 +49,7 @@ def test_scores_filters(cli: Cli, life_cycle: LifeCycle) -> None:
         (["diff", "12345678", "12345679"], 2, "has no scores yet"),
         (["reproduce", "12345678"], 2, "has no scores yet"),
         (["why", "mixture"], 2, "is empty; `codellm-dag demo` fills it"),
+        (["report", "mixture"], 2, "is empty; `codellm-dag demo` fills it"),
         (["trials"], 1, "no attempt in"),
         (["verify"], 1, "holds no artifacts; `codellm-dag demo` makes some"),
     ],
@@ -58,6 +59,39 @@ def test_an_empty_store(cli: Cli, command: list[str], code: int, message: str) -
     assert (answer.code, answer.out) == (code, "")
     assert message in answer.err
     assert "Traceback" not in answer.err
+
+
+def test_report_shows_metrics_and_tables(cli: Cli, life_cycle: LifeCycle) -> None:
+    old = life_cycle.run()["sft"]
+    life_cycle.run(sft_checkpoint={"steps": 3})
+    answer = cli("report", "eval_report[sft|microbench]")
+    assert (answer.code, answer.err) == (0, "")
+    first, metric, _, *table = answer.out.splitlines()
+    assert first.startswith("eval_report[sft|microbench]  ")
+    assert old.fingerprint[:8] not in first, "it is the one that is there now"
+    value = metric.split()[1]
+    assert [line.split() for line in table if "─" not in line][:3] == [
+        ["scores"],
+        ["metric", "value"],
+        ["pass@1", value],
+    ]
+    assert cli("report", old.fingerprint[:8]).out.startswith("eval_report[sft|microbench]  ")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("nosuch", "no asset 'nosuch' in "),
+        ("clean_corpus[cobol]", "asset clean_corpus has no such partition; there are: clean_corpus[python]"),
+        ("eval_report", "asset eval_report has several partitions; there are: eval_report["),
+    ],
+)
+def test_report_of_a_name_that_is_not_there(cli: Cli, life_cycle: LifeCycle, name: str, told: str) -> None:
+    life_cycle.run()
+    answer = cli("report", name)
+    assert (answer.code, answer.out) == (2, "")
+    assert told in answer.err
+    assert len(answer.err.splitlines()) == 1
 
 
 def test_lineage_reads_down_to_a_named_file(cli: Cli, life_cycle: LifeCycle) -> None:
@@ -284,10 +318,11 @@ def test_commands_can_be_typed_as_printed(
 
 
 def test_help_has_examples(cli: Cli) -> None:
-    for command in ("demo", "scores", "lineage", "diff", "reproduce", "why", "trials", "verify"):
+    for command in ("demo", "scores", "report", "lineage", "diff", "reproduce", "why", "trials", "verify"):
         answer = cli(command, "--help")
         assert answer.code == 0
         assert f"codellm-dag {command}" in answer.out.split("Examples")[1]
+    assert "codellm-dag report 'framework_checkpoint[trainer]'" in cli("report", "--help").out
     for command in ("why", "verify"):  # square brackets are markup to Rich
         assert f"codellm-dag {command} 'clean_corpus[python]'" in cli(command, "--help").out
         assert "asset[partition]" in cli(command, "--help").out

@@ -236,6 +236,34 @@ def test_why(cli: Cli, life_cycle: LifeCycle) -> None:
     )
 
 
+def test_report(cli: Cli, life_cycle: LifeCycle) -> None:
+    made = life_cycle.run()["sft"]
+    answer = cli("report", "eval_report[sft|microbench]", "--json")
+    assert (answer.code, answer.err) == (0, "")
+    shape = {
+        "schema_version": int,
+        "store": str,
+        "asset": str,
+        "partition": (str, type(None)),
+        "stage": str,
+        "kind": str,
+        "fingerprint": str,
+        "content_digest": str,
+        "created": str,
+        "metrics": dict,
+        "tables": dict,
+        "report": (dict, type(None)),
+    }
+    check(answer.json, shape)
+    (score,) = {row["value"] for row in answer.json["tables"]["scores"] if row["metric"] == "pass@1"}
+    assert answer.json["fingerprint"] == made.fingerprint
+    assert answer.json["metrics"] == {"pass_at_1": score}
+    assert answer.json["report"] is None
+    samples = cli("report", "samples[sft|microbench]", "--json").json
+    check(samples, shape)
+    assert (samples["tables"], samples["report"]) == ({}, {"samples": 10})
+
+
 def test_trials(cli: Cli, life_cycle: LifeCycle) -> None:
     life_cycle.run()
     check(

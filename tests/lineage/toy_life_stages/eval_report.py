@@ -21,3 +21,4 @@ def run(recipe, inputs, out, report):
         for metric, number in (("pass@1", value), ("pass@5", (1 + value) / 2))
     ]
     (out / "scores.json").write_text(json.dumps(rows))
+    report.table("scores", [{"value": row["value"], "metric": row["metric"]} for row in rows])

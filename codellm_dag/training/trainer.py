@@ -166,6 +166,7 @@ class PackedTrainer(Trainer):
 
     def _save_a_copy(self) -> Callable[[], None]:
         step = self.state.global_step
+        self.store_flos()  # other ranks save directly: what `Trainer` asks of all there is asked here too
         self.folder.clear_partial()
         written = self.folder.partial / f"checkpoint-{step}"
         written.mkdir()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ import pytest
 from codellm_dag.definitions import defs
 from codellm_dag.store import Store
 from resources.instance import ensure_dagster_home
+from tests.support.ports import free_port
 
 from .chromium import Page, chromium, find_chromium
 
@@ -35,9 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def address(folder: Path) -> Iterator[str]:
     """The address of a ``dagster dev`` of its own, with its daemon, as `make ui` starts it."""
     find_chromium()  # fail first, and with a sentence, where there is none
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     home = ensure_dagster_home(folder / "dagster")
     environment = {
         **os.environ,

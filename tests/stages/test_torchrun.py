@@ -11,6 +11,7 @@ import time
 import pytest
 
 from codellm_dag.stages.torchrun import with_host
+from tests.support.ports import free_port
 
 WORKER = """
 import torch, torch.distributed as dist
@@ -36,9 +37,7 @@ def test_the_option_must_be_there():
 
 def test_two_pods_meet_at_the_first_though_the_second_starts_before(tmp_path):
     (tmp_path / "worker.py").write_text(WORKER)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
 
     def start(index: int) -> subprocess.Popen[str]:
         # The address is this machine's, so torchrun's own guess would be that both are the host.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import subprocess
 from pathlib import Path
 
@@ -32,6 +31,7 @@ from tests.support.pods import (
     told,
     wait_for,
 )
+from tests.support.ports import free_port
 from tests.training.conftest import SPIKES, TINY, save_always
 from tests.training.test_pretrained_checkpoint import run
 
@@ -128,8 +128,7 @@ def test_two_nodes_that_share_nothing_but_the_store(
 
     def both(name: str) -> list[subprocess.Popen[bytes]]:
         meeting = ["--nnodes", "2", "--nproc-per-node", "1", "--rdzv-backend", "c10d", "--rdzv-id", name]
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            meeting += ["--rdzv-endpoint", f"127.0.0.1:{free.getsockname()[1]}"]
+        meeting += ["--rdzv-endpoint", f"127.0.0.1:{free_port()}"]
         return [
             pod(
                 request,

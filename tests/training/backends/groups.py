@@ -9,7 +9,6 @@ import multiprocessing
 import os
 import pickle
 import signal
-import socket
 import time
 import uuid
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
 from codellm_dag.recipes import Recipe, Runtime
 from codellm_dag.recipes.training import SftRecipe
@@ -63,8 +63,10 @@ class Rank:
 class Group:
     """Processes that train `recipe` with ``folder/out`` and ``folder/resume``, or ``folder/resume-<rank>``.
 
+    They meet at a store of this process, as they meet at torchrun's, whose port the kernel picked.
     `stop_after`: they are asked to end after so many steps. `save_always`: a checkpoint after each step.
-    `die`: when one of them kills itself, see `killed`.
+    `by_thread`: checkpoints after the first are written by a thread. `die`: when one of them kills itself,
+    see `killed`.
     """
 
     def __init__(
@@ -76,19 +78,19 @@ class Group:
         *,
         stop_after: int = 0,
         save_always: bool = False,
+        by_thread: bool = False,
         own_disks: bool = False,
         micro_rows: int = 0,
         die: tuple[Any, ...] = (),
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        self.store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
         self._results = [folder / f"rank{rank}-{uuid.uuid4().hex[:8]}.pickle" for rank in range(processes)]
         self.processes: list[BaseProcess] = []
         for rank, result in enumerate(self._results):
             resume = folder / (f"resume-{rank}" if own_disks else "resume")
             job = (recipe, inputs, folder / ("out" if rank == 0 else f"out-{rank}"), resume, result)
-            options = (rank, processes, port, stop_after, save_always, micro_rows, die)
+            options = (rank, processes, self.store.port, stop_after, save_always, by_thread, micro_rows, die)
             self.processes.append(CONTEXT.Process(target=_rank, args=(*job, *options)))
         for process in self.processes:
             process.start()
@@ -167,11 +169,13 @@ def _rank(
     port: int,
     stop_after: int,
     save_always: bool,
+    by_thread: bool,
     micro_rows: int,
     die: tuple[Any, ...],
 ) -> None:
     if size > 1:
         where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test"}
+        where |= {"TORCHELASTIC_USE_AGENT_STORE": True, "TORCHELASTIC_RESTART_COUNT": 0}
         who = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
         os.environ.update({name: str(value) for name, value in (where | who).items()})
     from codellm_dag.training import pretrained_checkpoint, saving, sft_checkpoint
@@ -179,6 +183,8 @@ def _rank(
     if save_always:
         saving.FIRST_SAVE_SECONDS, saving.MOST_SAVING = 0.0, 1e9
         saving.save_interval, saving.THREAD_SECONDS = lambda *_: 0.0, math.inf
+    if by_thread:
+        saving.THREAD_SECONDS = -1.0
     if die:
         _die(*die, rank=rank, last=size - 1, resume=resume)
     for folder in (out, resume):

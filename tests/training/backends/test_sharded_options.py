@@ -105,19 +105,20 @@ def test_its_losses_are_the_trainer_s_and_it_resumes_to_the_bit(
 
 
 @pytest.mark.parametrize(
-    "backend",
+    ("backend", "by_thread"),
     [
-        {"name": "trainer"},
-        {"name": "fsdp2"},
-        pytest.param({"name": "deepspeed", "zero_stage": 3}, marks=pytest.mark.frameworks),
+        ({"name": "trainer"}, False),
+        ({"name": "trainer"}, True),
+        ({"name": "fsdp2"}, False),
+        pytest.param({"name": "deepspeed", "zero_stage": 3}, False, marks=pytest.mark.frameworks),
     ],
-    ids=["trainer", "fsdp2", "zero3"],
+    ids=["trainer", "trainer, saved by a thread", "fsdp2", "zero3"],
 )
 def test_a_rollback_reaches_processes_with_disks_of_their_own(
-    alone: Any, inputs: Inputs, tmp_path: Path, backend: dict[str, Any]
+    alone: Any, inputs: Inputs, tmp_path: Path, backend: dict[str, Any], by_thread: bool
 ) -> None:
     expected = alone("rollback")[2]
-    told = train(on(SPIKES, **backend), inputs, tmp_path, 2, own_disks=True)
+    told = train(on(SPIKES, **backend), inputs, tmp_path, 2, by_thread=by_thread, own_disks=True)
     assert told.losses == pytest.approx(expected.losses, rel=2e-5), told.ended
     assert told.metrics["rollbacks"] == expected.metrics["rollbacks"] >= 1
     assert [path.name for path in (tmp_path / "resume-1").iterdir()] == ["checkpoint-9.1"]

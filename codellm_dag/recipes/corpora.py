@@ -73,7 +73,9 @@ class LicenceRecipe(Recipe):
 
 
 class QualityRecipe(Recipe):
-    """Removes documents that are not code a person wrote. Line rules: StarCoder, arXiv:2305.06161, §3.2."""
+    """Removes documents that are not code a person wrote. Line rules: those of StarCoder's data
+    (github.com/bigcode-project/bigcode-dataset, preprocessing/filtering.py).
+    """
 
     min_bytes: int = Field(default=64, ge=0, description="Fewest bytes of a document.")
     max_bytes: int = Field(default=1_000_000, ge=1, description="Most bytes of a document.")
@@ -138,8 +140,8 @@ class DecontaminationRecipe(Recipe):
         default=10,
         ge=4,
         le=50,
-        description="Words in an n-gram (10: Qwen2.5-Coder, arXiv:2409.12186, §3.1). A problem with fewer "
-        "words is looked for whole.",
+        description="Words in an n-gram (10: Qwen2.5-Coder, arXiv:2409.12186, section 5). A problem with "
+        "fewer words is looked for whole.",
     )
     min_names: int = Field(
         default=3,

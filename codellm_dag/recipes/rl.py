@@ -100,7 +100,7 @@ class PolicyLossRecipe(Recipe):
         ge=1,
         le=64,
         description="Times each rollout batch is used. Above 1 needs the clipped loss; it pays where samples "
-        "cost more than updates. Source: 1 is on-policy; Schulman et al. 2017 use 3-10.",
+        "cost more than updates. Source: 1 is on-policy; Schulman et al. 2017 use 3 to 15.",
     )
 
     @model_validator(mode="after")

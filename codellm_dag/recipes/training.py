@@ -153,8 +153,8 @@ class Batch(Recipe):
     learning_rate_scaling: Literal["none", "sqrt", "linear"] = Field(
         default="sqrt",
         description="With k times the first batch the learning rate is multiplied by 1, the root of k (for "
-        "Adam: Malladi et al. 2022; so do Merrill et al. 2025 and OLMo-core's BatchSizeSchedulerCallback) or "
-        "k (for SGD). Without warmup nothing.",
+        "Adam: Malladi et al. 2022, whose rule moves betas and epsilon too; the rate alone: Merrill et al. "
+        "2025 and OLMo-core's BatchSizeSchedulerCallback) or k (for SGD). Without warmup nothing.",
     )
 
     @model_validator(mode="after")

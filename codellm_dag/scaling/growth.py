@@ -7,8 +7,8 @@ al. 2022, arXiv:2110.07143) does for transformers: hidden size, heads and SwiGLU
 unit is repeated, and a column that reads it is split among the copies in uneven parts that sum to 1, so that
 the copies do not learn alike (Wang et al. 2023, LEMON, arXiv:2310.07999). The function stays the same.
 
-The optimizer starts anew: neither paper carries its state over. Llama-style models of transformers without
-biases; RMSNorm's mean square does not change when every unit is repeated.
+The optimizer starts anew: nothing but weights is grown (Du et al. 2024, algorithm 2). Llama-style models of
+transformers without biases; RMSNorm's mean square does not change when every unit is repeated.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 N: parameters, D: training tokens, L: loss. The fit minimizes the Huber loss (delta 1e-3) between predicted
 and observed log loss over ``e = log E``, ``a = log A``, ``b = log B``, alpha and beta, from a grid of starts
-(their appendix D.3). Sums of Huber terms are used, not means: Besiroglu et al. 2024 show that means made the
-published fit stop early. Intervals are percentiles of refits on resampled points (bootstrap).
+(their appendix D.2). Sums of Huber terms are used, not means: Besiroglu et al. 2024 report that means made
+the published fit stop early. Intervals are percentiles of refits on resampled points (bootstrap).
 
 The minimizer is scipy's SLSQP; the papers take L-BFGS. It reaches the same minima, also those of narrow
 valleys (small ladders), and does not slow down with BLAS threads, as scipy's L-BFGS-B does on five variables.

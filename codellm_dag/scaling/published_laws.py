@@ -25,7 +25,7 @@ PUBLISHED_LAWS = (
     PublishedLaw(
         "Chinchilla, refitted",
         Law(E=1.8172, A=482.01, B=2085.43, alpha=0.3478, beta=0.3658),
-        "Besiroglu et al. 2024, arXiv:2404.10102, table 1",
+        "Besiroglu et al. 2024, arXiv:2404.10102 (github.com/epoch-research/analyzing-chinchilla)",
     ),
 )
 

@@ -1,13 +1,13 @@
 """Floating-point operations of training, the formula of MFU (model FLOPs utilization).
 
-Chowdhery et al. 2022 (PaLM), appendix B: a token costs ``6 N + 12 L H Q T``, where N counts the parameters
-of matrices, L layers, H heads, Q the size of a head and T the tokens of a row. Two operations per parameter
-in the forward pass, four in the backward; attention's two products (scores and weighted sum) likewise, over
+Chowdhery et al. 2022 (PaLM), appendix B: a token costs ``6 N + 12 L H Q T``, where N counts parameters,
+L layers, H heads, Q the size of a head and T the tokens of a row. Two operations per parameter in the forward
+pass, four in the backward; attention's two products (scores and weighted sum) likewise, over
 all T tokens: neither the causal half nor the borders between packed documents are taken off, and what
 gradient checkpointing computes again does not count.
 
-N here leaves out the input embedding, which is a look-up, and counts the output matrix at every token, also
-where the trainer skips tokens without a target.
+N here counts the parameters of matrices: not the input embedding, which is a look-up, but the output matrix,
+at every token, also where the trainer skips tokens without a target.
 """
 
 from __future__ import annotations

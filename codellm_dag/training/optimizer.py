@@ -1,8 +1,10 @@
 """AdamW, and Muon for the matrices of the blocks: one optimizer, in float32, the same bytes on every run.
 
 Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/) replaces the momentum of a matrix by the
-nearest orthogonal one, found by five Newton-Schulz steps. PyTorch's own runs these in bfloat16, which many
-CPUs emulate very slowly; here they are float32, and matrices of one shape are one batched product.
+nearest orthogonal one, found by five Newton-Schulz steps, times the root of rows / columns where that is more
+than 1. All constants are those of github.com/KellerJordan/Muon (muon.py). PyTorch's own runs the steps
+in bfloat16, which many CPUs emulate very slowly; here they are float32, and matrices of one shape are one
+batched product.
 """
 
 from __future__ import annotations
@@ -113,7 +115,10 @@ class MuonAdamW(torch.optim.Optimizer):
 
 
 def orthogonalized(matrices: Tensor, steps: int = 5) -> Tensor:
-    """`matrices` [n, rows, columns], rows <= columns, with singular values brought near 1 (0.7 to 1.2)."""
+    """`matrices` [n, rows, columns], rows <= columns, with singular values brought near 1.
+
+    Five steps bring those of at least 0.002 of the Frobenius norm to between 0.68 and 1.21.
+    """
     a, b, c = _NEWTON_SCHULZ
     x = matrices / (matrices.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(steps):

@@ -1,9 +1,10 @@
 """How often a run saves what it can be resumed from, and how: at once, or by a thread from a copy.
 
-The time between two checkpoints is the one that loses least: Young 1974, "A first order approximation to the
-optimum checkpoint interval", ``sqrt(2 C M)`` (Daly 2006 corrects it where C is near M), C being the seconds
-that training waits for a checkpoint, M those between two failures of any machine of the run. C is measured at
-each checkpoint. Sharded models are saved by their own backends, never by a thread.
+The time T between two checkpoints is the one that loses least, ``C / T + T / (2 M)`` of all time:
+``sqrt(2 C M)``, known as Young's interval (1974, "A first order approximation to the optimum checkpoint
+interval"; Daly 2006 goes to higher orders), C being the seconds that training waits for a checkpoint, M those
+between two failures of any machine of the run. C is measured at each checkpoint. Sharded models are saved by
+their own backends, never by a thread.
 """
 
 from __future__ import annotations

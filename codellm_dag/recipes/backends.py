@@ -80,8 +80,9 @@ class Backend(Recipe):
     )
     offload: bool = Field(
         default=False,
-        description="Optimizer state (and with ZeRO-3 parameters) lie in host memory (ZeRO-Offload, Ren et "
-        "al. 2021); needs zero_stage of at least 1 where the backend is DeepSpeed's.",
+        description="Optimizer state (with ZeRO-2 gradients too, with ZeRO-3 parameters too) lies in host "
+        "memory (ZeRO-Offload, Ren et al. 2021); needs zero_stage of at least 1 where the backend is "
+        "DeepSpeed's.",
     )
     hybrid_sharding: int = Field(
         default=0,

@@ -2,10 +2,11 @@
 
 States follow Rajbhandari et al. 2020 (ZeRO, sections 3.1 and 5, figure 1): with P parameters and N devices
 data parallelism holds weights, gradients and optimizer state whole; ZeRO-1 shards the state over the devices,
-ZeRO-2 the gradients too, ZeRO-3 and FSDP the weights too. Offloading (Ren et al. 2021) moves the state, and
-with ZeRO-3 the weights, to host memory. Tensor and pipeline parallelism divide layers (Narayanan et al.
-2021); activations are divided by the tensor-parallel degree as with sequence parallelism, and the first stage
-of a 1F1B pipeline holds those of as many micro-batches as there are stages (Korthikanti et al. 2022, 4.2.3).
+ZeRO-2 the gradients too, ZeRO-3 and FSDP the weights too. Offloading (Ren et al. 2021) moves the same parts
+to host memory: the state, from ZeRO-2 on the gradients, with ZeRO-3 the weights. Tensor and pipeline
+parallelism divide layers (Narayanan et al. 2021); activations are divided by the tensor-parallel degree as
+with sequence parallelism, and the first stage of a 1F1B pipeline holds those of as many micro-batches as
+there are stages (Korthikanti et al. 2022, 4.2.2 and 4.2.3).
 
 A step is largest at one of four moments: at the loss, at the start or at the end of the backward pass, or in
 the optimizer. Measured against real runs by ``bench/memory.py``.
@@ -125,9 +126,9 @@ def data_parallel_memory(strategy: str, work: Work, devices: int, shard_group: i
     extra = _buffers(strategy, stage, work, shards)
     host = 0
     if offload:
-        host, sharded = sharded[2], (sharded[0], sharded[1], 0)
-        if stage == 3:
-            host, sharded = host + sharded[0], (0, sharded[1], 0)
+        weights, gradients, state = sharded
+        sharded = (weights if stage < 3 else 0, gradients if stage < 2 else 0, 0)
+        host = weights + gradients + state - sum(sharded)
     # Where the state is sharded each device takes a share of the matrices.
     scratch = _scratch(work) // (shards if stage >= 1 else 1)
     return _height(strategy, work, precision, sharded, extra, scratch, work.model.layers, host=host)
@@ -153,7 +154,7 @@ def _buffers(strategy: str, stage: int, work: Work, shards: int) -> int:
     if precision.autocast:  # casts are kept for the backward pass; those of gathered layers are not
         extra = (model.matrix_parameters if stage < 3 else model.embedding) * precision.activation
     largest = max(model.layer, model.embedding)
-    if shards == 1:
+    if shards == 1 and not strategy.endswith("_offload"):
         return extra
     if strategy == "ddp":
         return extra + model.parameters * precision.gradient  # the reducer's buckets are copies

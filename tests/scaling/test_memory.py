@@ -36,8 +36,9 @@ def test_figure_1_of_the_zero_paper(stage, gigabytes):
         ("zero2", 4 + (4 + 12) / 8, 0),
         ("zero3", (4 + 4 + 8) / 8, 0),
         ("fsdp", (4 + 4 + 8) / 8, 0),
-        ("zero2_offload", 4 + 4 / 8, 12 / 8),
-        ("zero3_offload", 4 / 8, (4 + 12) / 8),
+        ("zero1_offload", 4 + 4, 12 / 8),
+        ("zero2_offload", 4, (4 + 12) / 8),
+        ("zero3_offload", 0, (4 + 4 + 12) / 8),
     ],
 )
 def test_bytes_a_parameter_as_our_backends_hold_them(precision, strategy, device, host):
@@ -80,12 +81,19 @@ def test_fsdp_shards_as_zero3_does_and_hybrid_over_a_group():
         data_parallel_memory("fsdp", work, 64, shard_group=7)
 
 
-def test_offloading_moves_the_state_to_the_host():
+def test_offloading_moves_what_is_sharded_to_the_host():
     work = Work(LLAMA, 16, 1, precision="bf16")
-    whole, offloaded = (data_parallel_memory(name, work, 8) for name in ("zero2", "zero2_offload"))
+    whole, offloaded = (data_parallel_memory(name, work, 8) for name in ("zero1", "zero1_offload"))
     assert (offloaded.host, offloaded.optimizer) == (whole.optimizer, 0)
     assert whole.total - offloaded.total == whole.optimizer == -(-12 * LLAMA.parameters // 8)
-    assert data_parallel_memory("zero3_offload", work, 8).weights == 0
+
+
+@pytest.mark.parametrize(("strategy", "blocks"), [("zero2_offload", 4), ("zero3_offload", 2 * 4 + 4)])
+def test_what_offloading_takes_from_the_device_passes_through_it(strategy, blocks):
+    # One device alone: the gradient of a block, and in ZeRO-3 its weights and the next one's.
+    memory = data_parallel_memory(strategy, Work(LLAMA, 16, 1), 1)
+    assert memory.buffers == blocks * (4 * 4096**2 + 3 * 4096 * 11_008 + 2 * 4096)
+    assert memory.total == pytest.approx(memory.weights + memory.buffers, abs=2**30)  # activations: 16 tokens
 
 
 def test_tensor_and_pipeline_parallelism():

@@ -103,7 +103,8 @@ def test_where_nothing_is_enough_the_closest_run_is_named():
     assert advice.remedies == ()
     assert advice.closest is not None
     closest = advice.closest.question
-    assert (closest.devices, closest.work.micro_rows, closest.work.checkpointing) == (8, 1, True)
+    # with all states in host memory more devices do not spare any of a device's
+    assert (closest.devices, closest.work.micro_rows, closest.work.checkpointing) == (1, 1, True)
     assert advice.closest.fit.missing == min(fit.missing for fit in plan_run(closest).strategies) > 0
 
 

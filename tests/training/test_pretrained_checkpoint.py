@@ -6,9 +6,9 @@ import json
 import math
 import os
 import signal
-import subprocess
 import sys
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from codellm_dag.training import pretrained_checkpoint
 from codellm_dag.training.plan import DivergedError
 from codellm_dag.training.rows import InvalidTrainingDataError
 from tests.modelkit.tiny import RecordingReport, artifact
+from tests.training.backends.groups import CONTEXT
 from tests.training.conftest import TINY, files, save_always
 
 
@@ -123,19 +124,29 @@ def kill_at(
     """
     slots = [f"{slot}={inputs[slot].path}" for slot in inputs]
     script = SAY.format(times=times, until=line) + first + CHILD.format(micro_rows=micro_rows)
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, recipe.model_dump_json(), str(folder), *slots],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    told, tell = CONTEXT.Pipe(duplex=False)
+    process = CONTEXT.Process(
+        target=_speak, args=(script, [recipe.model_dump_json(), str(folder), *slots], tell)
     )
-    assert process.stdout is not None
-    for said in process.stdout:
-        times -= said.strip() == line
-        if not times:
-            process.send_signal(signal.SIGKILL)
-            break
-    assert process.wait(timeout=60) == -signal.SIGKILL
+    process.start()
+    tell.close()
+    with open(told.fileno(), closefd=False) as lines:
+        for said in lines:
+            times -= said.strip() == line
+            if not times:
+                process.kill()
+                break
+    told.close()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+
+
+def _speak(script: str, arguments: list[str], tell: Connection) -> None:
+    """Run `script`; what it prints goes to `tell`."""
+    os.dup2(tell.fileno(), 1)
+    sys.stdout = os.fdopen(1, "w")
+    sys.argv[1:] = arguments
+    exec(script, {"__name__": "__main__"})
 
 
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])

@@ -36,6 +36,7 @@ CONTEXT.set_forkserver_preload(
     [
         *("codellm_dag.training.pretrained_checkpoint", "codellm_dag.training.fsdp2"),
         *("deepspeed", "tests.training.conftest"),  # what is not installed is passed by
+        "tests.support.frozen",
     ]
 )
 

@@ -67,7 +67,7 @@ class Compute(Recipe):
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         default="fp32",
         description="Of matrix products: float32, or autocast to 16 bits (Micikevicius et al. 2018); fp16 "
-        "scales the loss, and needs a GPU.",
+        "scales the loss, and needs a GPU but with fsdp2.",
     )
     gradient_checkpointing: bool = Field(
         default=False,

@@ -3,7 +3,8 @@
 Three things leave the result as it is, so they are what is tried: rows of a forward pass, gradient
 checkpointing, and the number of devices. Each answer is the least change of its kind: the most rows, the
 fewest devices, the gentlest strategy. Muon trains with whole matrices only (docs/training.md), so for it DDP
-alone counts; where that is not enough, AdamW, which can be sharded, is tried too.
+alone counts; where that is not enough, AdamW, which can be sharded, is tried too. DeepSpeed trains no fp16
+here.
 """
 
 from __future__ import annotations
@@ -137,6 +138,8 @@ def _trains(question: Question, fit: Fit) -> bool:
     strategy = fit.memory.strategy
     if question.work.optimizer == "muon":
         return strategy == "ddp"
+    if question.work.precision == "fp16" and strategy.startswith("zero"):
+        return False
     return strategy in _GENTLEST or bool(question.tensor or question.pipeline)
 
 

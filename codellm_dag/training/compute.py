@@ -12,11 +12,17 @@ from codellm_dag.recipes.base import InvalidRecipeError
 from codellm_dag.recipes.training_options import Compute
 from codellm_dag.training.model import causal_model
 
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""Of a recipe's precision; float32 has none."""
 
-def check_compute(recipe: Compute) -> None:
-    """Raise InvalidRecipeError if this machine cannot compute so."""
+
+def check_compute(recipe: Compute, *, fp16_needs_gpu: bool = True) -> None:
+    """Raise InvalidRecipeError if this machine cannot compute so.
+
+    ``fp16_needs_gpu``: whether the trainer scales losses on GPUs only.
+    """
     gpu = torch.cuda.is_available()
-    if recipe.precision == "fp16" and not gpu:
+    if recipe.precision == "fp16" and fp16_needs_gpu and not gpu:
         raise InvalidRecipeError("compute.precision = fp16: needs a GPU; allowed here: fp32, bf16")
     if recipe.precision == "bf16" and gpu and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise InvalidRecipeError("compute.precision = bf16: this GPU has none; allowed here: fp32, fp16")
@@ -49,4 +55,4 @@ def autocast(recipe: Compute) -> AbstractContextManager[Any]:
     if recipe.precision == "fp32":
         return nullcontext()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.autocast(device, torch.bfloat16 if recipe.precision == "bf16" else torch.float16)
+    return torch.autocast(device, HALF[recipe.precision])

@@ -49,14 +49,20 @@ def refuse_all_but(recipe: PretrainingRecipe | SftRecipe, expressed: frozenset[s
     return lines
 
 
-def refuse_where_sharded(recipe: PretrainingRecipe | SftRecipe, *, compiles: bool) -> list[str]:
+def refuse_where_sharded(
+    recipe: PretrainingRecipe | SftRecipe, *, compiles: bool, scales: bool = False
+) -> list[str]:
     """Lines for what our own trainers cannot do with a model that is shared out over processes.
 
-    ``compiles``: whether the backend can train compiled blocks.
+    ``compiles``: whether the backend can train compiled blocks; ``scales``: whether it keeps the scale of the
+    loss, which fp16 needs.
     """
     allowed = {
         "optimizer.name": (("adamw",), "Muon needs whole matrices, which are cut into pieces"),
-        "compute.precision": (("fp32", "bf16"), "the scale of its loss is not kept for pieces of a model"),
+        "compute.precision": (
+            ("fp32", "bf16", *(["fp16"] if scales else [])),
+            "the scale of its loss is not kept for pieces of a model",
+        ),
         "compute.compile": (
             (False, True) if compiles else (False,),
             "its hooks around layers cannot be compiled",

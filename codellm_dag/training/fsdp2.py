@@ -24,6 +24,7 @@ from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
 from codellm_dag.recipes.training_options import Compute
+from codellm_dag.training.compute import HALF
 from codellm_dag.training.model import causal_model
 from codellm_dag.training.sharded import ShardedTrainer
 
@@ -48,10 +49,10 @@ def mesh_of(processes: int, group: int) -> DeviceMesh:
 def shard(model: Any, mesh: DeviceMesh, compute: Compute) -> None:
     """Shard a Hugging Face decoder in place, each layer on its own. Raises NotShardedError.
 
-    With bf16 the layers' weights are gathered in 16 bits and their gradients summed in float32; embeddings,
-    the output matrix and what flows from layer to layer stay float32, as where nothing is sharded.
+    In 16 bits the layers' weights are gathered so and their gradients summed in float32; embeddings, the
+    output matrix and what flows from layer to layer stay float32, as where nothing is sharded.
     """
-    half = torch.bfloat16 if compute.precision == "bf16" else None
+    half = HALF.get(compute.precision)
     policy = MixedPrecisionPolicy(half, reduce_dtype=torch.float32, cast_forward_inputs=False)
     for layer in causal_model(model).base_model.layers:
         fully_shard(layer, mesh=mesh, mp_policy=policy)
@@ -65,9 +66,16 @@ class Fsdp2Trainer(ShardedTrainer):
     """`PackedTrainer` on a model sharded over a mesh of all processes, in groups of `sharding_group`."""
 
     sharding_group = 0
+    fp16_needs_gpu = False
 
     def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
-        """The recipe's optimizer over the shards, which are made here: `Trainer` asks for it first."""
+        """The recipe's optimizer over the shards, which are made here: `Trainer` asks for it first.
+
+        With fp16 losses are scaled, which accelerate by itself does on GPUs only. All processes' gradients
+        have a say in the scale; `Trainer` saves and loads it.
+        """
+        if self.plan.compute.precision == "fp16":
+            self.accelerator.scaler = torch.amp.GradScaler(self.args.device.type)
         shard(self.model, mesh_of(self.processes.size, self.sharding_group), self.plan.compute)
         return super().create_optimizer(model)
 
@@ -76,10 +84,17 @@ class Fsdp2Trainer(ShardedTrainer):
         return _Sharded(model)
 
     def _clip_grad_norm(self, model: Any) -> Any:
+        self._unscale()
         return _whole(super()._clip_grad_norm(model))
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        if grad_norm is None:  # gradients are not clipped
+            self._unscale()
         return _whole(super()._get_grad_norm(model, grad_norm))
+
+    def _unscale(self) -> None:
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.unscale_(self._own_optimizer())
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         model, optimizer = get_state_dict(self.model, self._own_optimizer(), options=_TRAINED)

@@ -59,7 +59,7 @@ class _Run:
         self.kind, self.more = kind, more
         self.processes = Processes.join()
         check_trackers(report.runtime.report_to)
-        check_compute(plan.compute)
+        check_compute(plan.compute, fp16_needs_gpu=kind.fp16_needs_gpu)
         prepare(model, plan.compute)
         keep = report.runtime.keep_checkpoints
         self.folder = ResumeFolder(report.resume_dir, plan.identity, keep, plan.rollback_steps)

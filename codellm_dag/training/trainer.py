@@ -42,6 +42,9 @@ class PackedTrainer(Trainer):
     whole_model = True
     """Whether each process holds the whole model; only then are checkpoints written by a thread."""
 
+    fp16_needs_gpu = True
+    """accelerate scales losses on GPUs only."""
+
     def __init__(
         self,
         model: Any,

@@ -96,6 +96,12 @@ def test_muon_counts_where_nothing_is_sharded_and_adamw_comes_after_it():
     assert advise(large).nearest.memory.strategy == "ddp"
 
 
+def test_fp16_is_not_for_deepspeed():
+    asked = question(model="llama-2-7b", global_rows=64, rows=64, device="rtx4090-24gb")
+    half = advise(replace(asked, work=replace(asked.work, precision="fp16")))
+    assert {remedy.fit.memory.strategy for remedy in half.remedies} == {"fsdp"}
+
+
 def test_where_nothing_is_enough_the_closest_run_is_named():
     tiny = device_named("rtx4090-24gb", 1.0, 0.0)
     asked = replace(question(model="llama-2-7b", rows=8, global_rows=8), device=tiny)

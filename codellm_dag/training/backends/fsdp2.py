@@ -15,6 +15,8 @@ from codellm_dag.training.backends.protocol import Finished, Rendered, TrainingJ
 from codellm_dag.training.expressing import refuse_where_sharded
 
 CONFIG = "fsdp2.json"
+AUTOCAST = {"bf16": False, "fp16": False}
+"""Of `TrainingArguments`: our own trainer casts and scales."""
 
 
 def version() -> str:
@@ -25,8 +27,8 @@ def version() -> str:
 
 
 def refusals(recipe: TrainingRecipe) -> list[str]:
-    """Muon and fp16."""
-    return refuse_where_sharded(recipe, compiles=True)
+    """Muon."""
+    return refuse_where_sharded(recipe, compiles=True, scales=True)
 
 
 def render(job: TrainingJob) -> Rendered:
@@ -58,4 +60,4 @@ def train(job: TrainingJob, rendered: Rendered, report: Report) -> Finished:
         sharding_group = json.loads(rendered.files[CONFIG])["device_mesh"]["shard"]
 
     Processes.join_group()
-    return Finished(*train_packed(job.build(), job.rows, job.plan, report, kind=Sharded, bf16=False))
+    return Finished(*train_packed(job.build(), job.rows, job.plan, report, kind=Sharded, **AUTOCAST))

@@ -27,6 +27,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from codellm_dag.training.architecture import Architecture
 from codellm_dag.training.rows import TrainingRow
 
 STEPS = 3
@@ -105,11 +106,13 @@ def train_case(case: Case) -> None:
         plan = Plan(optimizer, batch, STEPS, 0, "bench", case.micro_rows)
         model = new_model(shape, case.vocabulary, 0, 0)
         rows = RandomRows(case.length, case.vocabulary, case.learnt)
-        report: Any = _Silent(Path(folder), Runtime(threads=2))
+        report: Any = Silent(Path(folder), Runtime(threads=2))
         train(model, rows, plan, report)
 
 
-class _Silent:
+class Silent:
+    """A report that keeps nothing."""
+
     def __init__(self, resume_dir: Path, runtime: object) -> None:
         self.resume_dir, self.runtime = resume_dir, runtime
 
@@ -130,23 +133,20 @@ def measure(case: Case) -> int:
     gc.collect()
     ctypes.CDLL("libc.so.6").malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # the high-water mark becomes what is resident now
-    baseline = _status("VmRSS")
+    baseline = status("VmRSS")
     train_case(case)
-    return _status("VmHWM") - baseline
+    return status("VmHWM") - baseline
 
 
-def _status(name: str) -> int:
+def status(name: str) -> int:
+    """A field of this process's status, in bytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name + ":"))
 
 
-def predict(case: Case) -> tuple[int, int]:
-    """Bytes of live tensors that the library predicts, and of resident memory."""
-    from codellm_dag.scaling.allocator import resident_bytes
-    from codellm_dag.scaling.memory import Work, data_parallel_memory
-    from codellm_dag.training.architecture import Architecture
-
-    model = Architecture(
+def architecture(case: Case) -> Architecture:
+    """The case's model."""
+    return Architecture(
         vocabulary=case.vocabulary,
         hidden=case.hidden,
         layers=case.layers,
@@ -156,6 +156,14 @@ def predict(case: Case) -> tuple[int, int]:
         intermediate=case.intermediate,
         tied=case.tied,
     )
+
+
+def predict(case: Case) -> tuple[int, int]:
+    """Bytes of live tensors that the library predicts, and of resident memory."""
+    from codellm_dag.scaling.allocator import resident_bytes
+    from codellm_dag.scaling.memory import Work, data_parallel_memory
+
+    model = architecture(case)
     work = Work(
         model,
         case.length,

@@ -9,7 +9,7 @@ with sequence parallelism, and the first stage of a 1F1B pipeline holds those of
 there are stages (Korthikanti et al. 2022, 4.2.2 and 4.2.3).
 
 A step is largest at one of four moments: at the loss, at the start or at the end of the backward pass, or in
-the optimizer. Measured against real runs by ``bench/memory.py``.
+the optimizer. Measured against real runs by ``bench/memory.py`` and ``bench/memory_sharded.py``.
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ from codellm_dag.training.architecture import Architecture
 
 STRATEGIES = ("ddp", "zero1", "zero2", "zero3", "zero1_offload", "zero2_offload", "zero3_offload", "fsdp")
 """Data-parallel strategies; ``tp×pp×dp`` is `parallel_memory`."""
+BUCKET, LIVE = 500_000_000, 1_000_000_000
+"""Parameters in DeepSpeed's bucket of gradients (``reduce_bucket_size``; a GPU holds all of it, also for a
+smaller model), and those ZeRO-3 keeps gathered (``stage3_max_live_parameters``): its defaults."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +85,12 @@ class Work:
     def precision_of(self, strategy: str) -> Precision:
         """How `strategy`, of `STRATEGIES`, holds numbers.
 
-        DeepSpeed's optimizer has weights of its own beside the model's in ZeRO-1 and 2, and with offload.
+        DeepSpeed's optimizer has weights of its own beside the model's.
         """
         kind = FLOAT32 if self.precision == "fp32" else AUTOCAST
         if strategy == "fsdp" and kind.autocast:
             return replace(kind, gathered=2)
-        return replace(kind, master=4) if strategy not in ("ddp", "zero3", "fsdp") else kind
+        return replace(kind, master=4) if strategy not in ("ddp", "fsdp") else kind
 
 
 @dataclass(frozen=True)
@@ -158,9 +161,12 @@ def _buffers(strategy: str, stage: int, work: Work, shards: int) -> int:
         return extra
     if strategy == "ddp":
         return extra + model.parameters * precision.gradient  # the reducer's buckets are copies
-    if stage == 3:  # a block at work and the next one, and one block's whole gradient
+    if strategy == "fsdp":  # a block at work and the next one, and one block's whole gradient
         return extra + largest * (2 * precision.gathered + precision.gradient)
-    return extra + (largest * precision.gradient if stage == 2 else 0)
+    bucket = min(model.parameters, BUCKET) * precision.gradient
+    if stage == 3:  # weights that stay gathered; the bucket, and its copy in the order of the reduce-scatter
+        return extra + min(model.parameters, LIVE) * precision.gathered + 2 * bucket
+    return extra + bucket + (largest * precision.gradient if stage == 2 else 0)
 
 
 def parallel_memory(work: Work, tensor: int, pipeline: int, data: int) -> Memory:

@@ -95,7 +95,7 @@ def test_nothing_would_make_it_fit(plan):
     code, _, err = plan("pretrained_checkpoint", "--memory", "0.01")
     assert (code, "are not enough. Closest is" in err) == (1, True)
     closest = err.splitlines()[-1]
-    assert closest.startswith("  --micro-rows 1 --gradient-checkpointing")
+    assert closest.startswith("  --devices 16 --micro-rows 1 --gradient-checkpointing")
     assert closest.endswith("too much for a device")
 
 

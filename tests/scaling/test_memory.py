@@ -34,7 +34,7 @@ def test_figure_1_of_the_zero_paper(stage, gigabytes):
     [
         ("zero1", 4 + 4 + 12 / 8, 0),
         ("zero2", 4 + (4 + 12) / 8, 0),
-        ("zero3", (4 + 4 + 8) / 8, 0),
+        ("zero3", (4 + 4 + 12) / 8, 0),
         ("fsdp", (4 + 4 + 8) / 8, 0),
         ("zero1_offload", 4 + 4, 12 / 8),
         ("zero2_offload", 4, (4 + 12) / 8),
@@ -42,7 +42,8 @@ def test_figure_1_of_the_zero_paper(stage, gigabytes):
     ],
 )
 def test_bytes_a_parameter_as_our_backends_hold_them(precision, strategy, device, host):
-    # DeepSpeed's optimizer clones its share of the weights, but not in ZeRO-3 without offload.
+    # DeepSpeed's optimizer clones its share of the weights, in ZeRO-3 too, where it compares a torch.device
+    # with a device's name and finds them unequal.
     memory = data_parallel_memory(strategy, Work(LLAMA, 16, 1, precision=precision), 8)
     assert held(memory) == pytest.approx(device)
     assert memory.host / LLAMA.parameters == pytest.approx(host)
@@ -59,10 +60,20 @@ def test_megatrons_bytes_a_parameter(precision, bytes_each):
 def test_casts_of_matrices_are_kept_but_not_where_layers_are_gathered():
     work = Work(LLAMA, 16, 1, precision="bf16")
     largest = max(LLAMA.layer, LLAMA.embedding)
-    assert data_parallel_memory("zero1", work, 8).buffers == 2 * LLAMA.matrix_parameters
+    bucket = 4 * 500_000_000
+    assert data_parallel_memory("zero1", work, 8).buffers == 2 * LLAMA.matrix_parameters + bucket
     output = 2 * 32_000 * 4096
-    assert data_parallel_memory("zero3", work, 8).buffers == output + largest * (2 * 4 + 4)
+    assert data_parallel_memory("zero3", work, 8).buffers == output + 4 * 1_000_000_000 + 2 * bucket
     assert data_parallel_memory("fsdp", work, 8).buffers == output + largest * (2 * 2 + 4)
+
+
+def test_deepspeeds_buffers_are_no_larger_than_the_model():
+    model = Architecture(100, 8, 4, 2, 2, 4, 16)
+    work, weights = Work(model, 4, 1), 4 * model.parameters
+    largest = 4 * max(4 * 8 * 8 + 3 * 8 * 16 + 2 * 8, 800)
+    found = {name: data_parallel_memory(name, work, 2).buffers for name in ("zero1", "zero2", "zero3")}
+    # the bucket; a gradient that is made while it is full; gathered weights, the bucket and a copy of it
+    assert found == {"zero1": weights, "zero2": weights + largest, "zero3": 3 * weights}
 
 
 def test_the_trainers_autocast_keeps_float32_weights():
@@ -88,11 +99,12 @@ def test_offloading_moves_what_is_sharded_to_the_host():
     assert whole.total - offloaded.total == whole.optimizer == -(-12 * LLAMA.parameters // 8)
 
 
-@pytest.mark.parametrize(("strategy", "blocks"), [("zero2_offload", 4), ("zero3_offload", 2 * 4 + 4)])
-def test_what_offloading_takes_from_the_device_passes_through_it(strategy, blocks):
-    # One device alone: the gradient of a block, and in ZeRO-3 its weights and the next one's.
+@pytest.mark.parametrize("strategy", ["zero2_offload", "zero3_offload"])
+def test_what_offloading_takes_from_the_device_passes_through_it(strategy):
+    # One device alone: the bucket and the gradient of a block; in ZeRO-3 gathered weights and two buckets.
     memory = data_parallel_memory(strategy, Work(LLAMA, 16, 1), 1)
-    assert memory.buffers == blocks * (4 * 4096**2 + 3 * 4096 * 11_008 + 2 * 4096)
+    block = 4 * (4 * 4096**2 + 3 * 4096 * 11_008 + 2 * 4096)
+    assert memory.buffers == {"zero2_offload": 2 * 10**9 + block, "zero3_offload": 8 * 10**9}[strategy]
     assert memory.total == pytest.approx(memory.weights + memory.buffers, abs=2**30)  # activations: 16 tokens
 
 

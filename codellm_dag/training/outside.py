@@ -13,7 +13,6 @@ import math
 import os
 import re
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -45,6 +44,8 @@ _PATIENCE = 20.0
 _KEPT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH")
 _KEPT_PREFIXES = ("CUDA_", "NVIDIA_", "NCCL_", "GLOO_", "MKL_")
 _GROUP = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR")
+_MEETS = {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
+"""The store is there already: no child opens one."""
 _QUIET = {
     "PYTHONNOUSERSITE": "1",
     "PYTHONUNBUFFERED": "1",
@@ -174,7 +175,9 @@ def run_framework(
     FrameworkFailedError.
     """
     processes = Processes.join()
-    variables = {**_variables(job.work, report.runtime.threads), **_group(processes), **rendered.environment}
+    store = _meeting(processes)  # is there until the child has ended
+    group = _group(processes, store.port if store else 0)
+    variables = {**_variables(job.work, report.runtime.threads), **group, **rendered.environment}
     command = [str(environment.python), *rendered.command]
     follower = _Follower(job, report, job.work / log, read)
     with (job.work / OUTPUT).open("wb") as output:
@@ -223,14 +226,21 @@ def _variables(home: Path, threads: int) -> dict[str, str]:
     return {**kept, **_QUIET, "HOME": str(home), "HF_HOME": str(home / "hf"), "OMP_NUM_THREADS": str(threads)}
 
 
-def _group(processes: Processes) -> dict[str, str]:
-    """Variables that make the child one of a group like ours, which meets at another port."""
+def _meeting(processes: Processes) -> Any:
+    """In rank 0 of a group, a store at which the children meet, on a port that the kernel picked."""
+    if processes.size == 1 or not processes.first:
+        return None
+    from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
+
+    return TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+
+
+def _group(processes: Processes, port: int) -> dict[str, str]:
+    """Variables that make the child one of a group like ours, which meets at rank 0's `port`."""
     if processes.size == 1:
         return {}
-    with socket.socket() as free:
-        free.bind(("", 0))
-        port = processes.word_of_first(str(free.getsockname()[1]))
-    return {**{name: os.environ[name] for name in _GROUP if name in os.environ}, "MASTER_PORT": port}
+    own = {name: os.environ[name] for name in _GROUP if name in os.environ}
+    return {**own, **_MEETS, "MASTER_PORT": processes.word_of_first(str(port))}
 
 
 class _Follower:

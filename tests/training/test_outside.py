@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 
 from codellm_dag.recipes.base import InvalidRecipeError
 from codellm_dag.stages.protocol import Stopped
@@ -17,6 +18,7 @@ from codellm_dag.training.backends.protocol import FrameworkFailedError, Rendere
 from codellm_dag.training.environments.framework import FrameworkEnvironment
 from codellm_dag.training.plan import DivergedError
 from tests.modelkit.tiny import RecordingReport
+from tests.training.backends.groups import CONTEXT, be_one_of
 from tests.training.backends.jobs import job, sft
 
 START = """\
@@ -53,6 +55,32 @@ def test_points_come_as_they_are_written_and_the_checkpoint_is_read(tmp_path: Pa
     assert finished.trained.losses == [1.0, 0.5, 1.0 / 3]  # type: ignore[attr-defined]
     assert finished.model.config.vocab_size == 259  # type: ignore[attr-defined]
     assert report.steps[-1][:2] == (3 * 4 * 128, 3 * 4 * 128)  # tokens
+
+
+MEETS = """
+import torch, torch.distributed as dist
+dist.init_process_group("gloo")
+ranks = torch.tensor([float(os.environ["RANK"]) + 1])
+dist.all_reduce(ranks)
+for n in (1, 2, 3): step(n, ranks.item())
+"""
+
+
+def _in_a_group(rank: int, port: int, folder: Path) -> None:
+    be_one_of(2, rank, port)
+    finished = run(MEETS, folder / str(rank), RecordingReport(folder))
+    (folder / f"losses-{rank}").write_text(json.dumps(finished.trained.losses))  # type: ignore[attr-defined]
+
+
+def test_children_of_a_group_meet(tmp_path: Path) -> None:
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    ranks = [CONTEXT.Process(target=_in_a_group, args=(rank, store.port, tmp_path)) for rank in range(2)]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join(120)
+        assert rank.exitcode == 0
+    assert [json.loads((tmp_path / f"losses-{rank}").read_text()) for rank in range(2)] == [[3.0] * 3] * 2
 
 
 def test_few_of_our_variables_reach_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

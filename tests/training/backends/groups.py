@@ -159,6 +159,14 @@ def _die(kind: str, step: int, number: int = 1, *, rank: int, last: int, resume:
         PackedTrainer.compute_loss = die_in_pass
 
 
+def be_one_of(size: int, rank: int, port: int) -> None:
+    """Make this process a rank of a group that meets at the store on `port`, as torchrun would."""
+    where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test"}
+    where |= {"TORCHELASTIC_USE_AGENT_STORE": True, "TORCHELASTIC_RESTART_COUNT": 0}
+    who = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
+    os.environ.update({name: str(value) for name, value in (where | who).items()})
+
+
 def _rank(
     recipe: Recipe,
     inputs: Inputs,
@@ -175,10 +183,7 @@ def _rank(
     die: tuple[Any, ...],
 ) -> None:
     if size > 1:
-        where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test"}
-        where |= {"TORCHELASTIC_USE_AGENT_STORE": True, "TORCHELASTIC_RESTART_COUNT": 0}
-        who = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
-        os.environ.update({name: str(value) for name, value in (where | who).items()})
+        be_one_of(size, rank, port)
     from codellm_dag.training import pretrained_checkpoint, saving, sft_checkpoint
 
     if save_always:

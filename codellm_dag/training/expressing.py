@@ -14,6 +14,7 @@ SHARED_FIELDS = frozenset(
         *("optimizer.schedule", "optimizer.warmup_fraction", "optimizer.decay_fraction"),
         *("optimizer.final_fraction", "optimizer.weight_decay", "optimizer.beta1", "optimizer.beta2"),
         *("optimizer.epsilon", "optimizer.gradient_clip", "batch.global_rows", "seed"),
+        *("compute.precision", "compute.gradient_checkpointing"),
     }
 )
 SFT_FIELDS = SHARED_FIELDS | {"base", "epochs", "sequence_length", "maximum_examples"}
@@ -47,6 +48,23 @@ def refuse_all_but(recipe: PretrainingRecipe | SftRecipe, expressed: frozenset[s
     if recipe.optimizer.name != "adamw":
         lines.append(f"optimizer.name = {recipe.optimizer.name}: {name} has another one; allowed: adamw")
     return lines
+
+
+TORCH_TYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+"""``compute.precision`` → PyTorch's name of the type."""
+
+
+def half_flag(precision: str) -> dict[str, bool]:
+    """``{"bf16": True}`` or ``{"fp16": True}``, as most frameworks spell it; nothing for fp32."""
+    return {} if precision == "fp32" else {precision: True}
+
+
+def refuse_precisions(recipe: PretrainingRecipe | SftRecipe, allowed: tuple[str, ...], why: str) -> list[str]:
+    """A line unless the recipe's ``compute.precision`` is `allowed`; `why`: the framework's reason."""
+    precision, name = recipe.compute.precision, recipe.backend.name
+    if precision in allowed:
+        return []
+    return [f"compute.precision = {precision}: {name} {why}; allowed: {', '.join(allowed)}"]
 
 
 def refuse_where_sharded(

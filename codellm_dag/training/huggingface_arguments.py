@@ -6,18 +6,23 @@ import math
 from typing import Any
 
 from codellm_dag.training.backends.protocol import TrainingJob
+from codellm_dag.training.expressing import half_flag
 
 SCHEDULES = {"cosine": True, "linear": False, "warmup_stable_decay": True, "constant": True}
 """Our schedules that transformers has too, and whether their final learning rate can be chosen."""
 
 
 def training_arguments(job: TrainingJob) -> dict[str, Any]:
-    """Optimizer, schedule, batch and logging. Warm-up starts at 0 there, at its first part here.
+    """Optimizer, schedule, batch, precision and logging. Warm-up starts at 0 there, at its first part here.
 
-    In a group accelerate chooses nccl or gloo; its parser takes no ``ddp_backend`` outside of a group.
+    In a group accelerate chooses nccl or gloo; its parser takes no ``ddp_backend`` outside of a group. Raises
+    InvalidRecipeError for a precision that this machine has not: on CPUs accelerate passes fp16 by.
     """
     import torch
 
+    from codellm_dag.training.compute import check_compute
+
+    check_compute(job.plan.compute)
     optimizer = job.plan.optimizer
     schedule, options = _schedule(job)
     return {
@@ -39,6 +44,7 @@ def training_arguments(job: TrainingJob) -> dict[str, Any]:
         "logging_nan_inf_filter": False,
         "save_strategy": "no",
         "report_to": "none",
+        **half_flag(job.plan.compute.precision),
         "use_cpu": not torch.cuda.is_available(),
         "dataloader_num_workers": 0,
     }

@@ -8,6 +8,7 @@ from typing import Any
 from codellm_dag.recipes.backends import Backend
 from codellm_dag.recipes.training import PretrainingRecipe
 from codellm_dag.training.backends.protocol import TrainingJob
+from codellm_dag.training.expressing import TORCH_TYPES, half_flag
 from codellm_dag.training.rows import InvalidTrainingDataError
 
 VOCABULARY_MULTIPLE = 128
@@ -50,9 +51,9 @@ def model_group(backend: Backend) -> int:
 
 
 def transformer(job: TrainingJob) -> dict[str, Any]:
-    """Arguments of Megatron-Core's `TransformerConfig`: our Llama, float32."""
+    """Arguments of Megatron-Core's `TransformerConfig`: our Llama."""
     assert isinstance(job.recipe, PretrainingRecipe)
-    model, backend = job.recipe.model, job.backend
+    model, backend, precision = job.recipe.model, job.backend, job.plan.compute.precision
     deviation = model.initializer_range
     return {
         "num_layers": model.layers,
@@ -67,14 +68,23 @@ def transformer(job: TrainingJob) -> dict[str, Any]:
         "attention_dropout": 0.0,
         "hidden_dropout": 0.0,
         "init_method_std": deviation,
-        "params_dtype": "float32",
-        "pipeline_dtype": "float32",
+        "params_dtype": TORCH_TYPES[precision],
+        "pipeline_dtype": TORCH_TYPES[precision],
+        **half_flag(precision),
+        **recomputation(job),
         "tensor_model_parallel_size": backend.tensor_parallel,
         "pipeline_model_parallel_size": backend.pipeline_parallel,
         "context_parallel_size": backend.context_parallel,
         "expert_model_parallel_size": backend.expert_parallel,
         "sequence_parallel": backend.tensor_parallel > 1,
     }
+
+
+def recomputation(job: TrainingJob) -> dict[str, Any]:
+    """Arguments of Megatron-Core's with which each layer is computed again in the backward pass, or none."""
+    if not job.plan.compute.gradient_checkpointing:
+        return {}
+    return {"recompute_granularity": "full", "recompute_method": "uniform", "recompute_num_layers": 1}
 
 
 def seed(job: TrainingJob) -> int:
@@ -147,6 +157,8 @@ def command_line(job: TrainingJob) -> dict[str, Any]:
         "adam-eps": optimizer.epsilon,
         "clip-grad": optimizer.gradient_clip,
         "seed": seed(job),
+        **half_flag(job.plan.compute.precision),
+        **{name.replace("_", "-"): value for name, value in recomputation(job).items()},
     }
 
 

@@ -272,7 +272,9 @@ class _Follower:
 
     def _report(self, step: int, values: dict[str, float]) -> None:
         steps = self.job.plan.steps
-        for name in ("loss", "grad_norm"):
+        # Where the loss is scaled, a step whose gradients overflow is left out and the scale is lowered.
+        half = self.job.plan.compute.precision == "fp16"
+        for name in ("loss",) if half else ("loss", "grad_norm"):
             if not math.isfinite(values.get(name, 0.0)):
                 raise DivergedError(
                     f"{name} is {values[name]} at step {step} of {steps}; lower optimizer.learning_rate, or "

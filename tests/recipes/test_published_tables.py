@@ -10,6 +10,7 @@ from codellm_dag.recipes.published_tables import published_tables
 from codellm_dag.recipes.sft_sources import InstructionDataRecipe
 from codellm_dag.recipes.training import PretrainingRecipe, SftRecipe
 from codellm_dag.training.architecture import of_shape
+from codellm_dag.training.backends.protocol import backend
 
 GUIDE = published_tables("sft_guide")
 
@@ -46,6 +47,10 @@ def test_the_comparison_of_frameworks_has_the_tables_setting() -> None:
     assert recipe.optimizer.warmup_fraction == table.setting["warmup_ratio"]
     assert (recipe.epochs, recipe.sequence_length) == (3, table.setting["maximum_length"])
     assert {row["framework"] for row in table.rows} == {"QwenCoder-SFT", "LLaMA-Factory", "MS-Swift", "verl"}
+    assert (recipe.compute.precision, recipe.compute.gradient_checkpointing) == ("bf16", True)
+    for name in ("trainer", "deepspeed", "fsdp2", "llamafactory", "swift", "megatron_swift", "verl"):
+        chosen = recipe.with_changes({"backend": {"name": name}})
+        assert backend(name).refusals(chosen) == [], name
 
 
 def test_the_comparison_of_datasets_has_those_that_are_known() -> None:

@@ -6,7 +6,9 @@ import json
 import sys
 import textwrap
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
@@ -24,8 +26,8 @@ from tests.training.backends.jobs import job, sft
 START = """\
 import json, os, shutil, sys, time
 log = open("log.jsonl", "w")
-def step(number, loss):
-    print(json.dumps({"step": number, "loss": loss}), file=log, flush=True)
+def step(number, loss, **more):
+    print(json.dumps({"step": number, "loss": loss, **more}), file=log, flush=True)
 """
 
 
@@ -37,15 +39,19 @@ class Here(FrameworkEnvironment):
         return Path(sys.executable)
 
 
-def run(program: str, folder: Path, report: RecordingReport, steps: int = 3) -> object:
-    this = job(sft("llamafactory"), folder, steps=steps)
+def point(entry: Mapping[str, Any]) -> tuple[int, dict[str, float]]:
+    return entry["step"], {name: entry[name] for name in ("loss", "grad_norm") if name in entry}
+
+
+def run(
+    program: str, folder: Path, report: RecordingReport, steps: int = 3, precision: str = "fp32"
+) -> object:
+    this = job(sft("llamafactory", {"compute.precision": precision}), folder, steps=steps)
     this.model_folder()
     rendered = Rendered({"run.py": START + textwrap.dedent(program)}, ("run.py",), {"OWN": "1"})
     rendered.write(this.work)
     here = Here("here", "# framework: here\nhere==1.0\n")
-    return outside.run_framework(
-        here, this, rendered, report, "log.jsonl", lambda e: (e["step"], {"loss": e["loss"]}), "model"
-    )
+    return outside.run_framework(here, this, rendered, report, "log.jsonl", point, "model")
 
 
 def test_points_come_as_they_are_written_and_the_checkpoint_is_read(tmp_path: Path) -> None:
@@ -108,6 +114,15 @@ def test_a_loss_that_is_not_finite_ends_it(tmp_path: Path) -> None:
     with pytest.raises(DivergedError, match=r"loss is nan at step 2 of 3; lower optimizer\.learning_rate"):
         run(program, tmp_path, RecordingReport(tmp_path))
     assert not _lives(tmp_path / "work" / "pid")
+
+
+def test_gradients_that_overflow_end_it_but_where_the_loss_is_scaled(tmp_path: Path) -> None:
+    program = "for n in (1, 2, 3): step(n, 1.0, grad_norm=float('inf') if n == 2 else 1.0)"
+    with pytest.raises(DivergedError, match="grad_norm is inf at step 2 of 3"):
+        run(program, tmp_path / "bf16", RecordingReport(tmp_path), precision="bf16")
+    report = RecordingReport(tmp_path)
+    run(program, tmp_path / "fp16", report, precision="fp16")
+    assert [step for step, _ in report.points] == [1, 2, 3]
 
 
 def test_being_asked_to_end_ends_it_and_what_it_started(tmp_path: Path) -> None:

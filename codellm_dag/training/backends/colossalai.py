@@ -1,8 +1,9 @@
 """Colossal-AI: pretraining with tensor and pipeline parallelism and ZeRO-1, 2. Validated, not run here.
 
 It is a library around a training loop of one's own: rendered are the arguments of its
-`HybridParallelPlugin` and of its optimizer. `validate` builds plugin and booster in a group of processes that
-is only pretended to be there. Its ZeRO and pipelines refuse CPUs, so `train` starts nothing.
+`HybridParallelPlugin`, of its optimizer, and of the model's `gradient_checkpointing_enable`, which its own
+Llama follows. `validate` builds plugin and booster in a group of processes that is only pretended to be
+there. Its ZeRO and pipelines refuse CPUs, so `train` starts nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +21,12 @@ from codellm_dag.training.backends.protocol import (
     TrainingRecipe,
 )
 from codellm_dag.training.environments.framework import FrameworkEnvironment
-from codellm_dag.training.expressing import PRETRAINING_FIELDS, refuse_all_but, refuse_kind
+from codellm_dag.training.expressing import (
+    PRETRAINING_FIELDS,
+    refuse_all_but,
+    refuse_kind,
+    refuse_precisions,
+)
 from codellm_dag.training.megatron_divides import indivisible
 
 ENVIRONMENT = FrameworkEnvironment.listed(Path(__file__).with_name("colossalai.txt"))
@@ -36,6 +42,12 @@ from colossalai.booster import Booster
 from colossalai.booster.plugin import HybridParallelPlugin
 plugin = HybridParallelPlugin(**given["plugin"])
 Booster(plugin=plugin)
+if "gradient_checkpointing" in given:
+    from transformers import LlamaConfig, LlamaForCausalLM
+    with torch.device("meta"):
+        model = LlamaForCausalLM(LlamaConfig(num_hidden_layers=1))
+    model.gradient_checkpointing_enable(**given["gradient_checkpointing"])
+    assert model.model.gradient_checkpointing
 torch.optim.AdamW([torch.zeros(1, requires_grad=True)], **given["optimizer"])
 print("\\n" + json.dumps([plugin.dp_size, plugin.pp_size, plugin.tp_size]))
 """
@@ -50,7 +62,9 @@ def version() -> str:
 
 
 def refusals(recipe: TrainingRecipe) -> list[str]:
-    """Fine-tuning, Muon, sizes that do not divide, ZeRO-3, ZeRO-2 in a pipeline, fields of later recipes."""
+    """Fine-tuning, Muon, sizes that do not divide, ZeRO-3, ZeRO-2 in a pipeline, ZeRO in float32, fields of
+    later recipes.
+    """
     if lines := refuse_kind(recipe, PretrainingRecipe):
         return lines
     assert isinstance(recipe, PretrainingRecipe)
@@ -62,6 +76,8 @@ def refusals(recipe: TrainingRecipe) -> list[str]:
             f"backend.zero_stage = {backend.zero_stage}: not in Colossal-AI's hybrid plugin with "
             f"backend.pipeline_parallel = {backend.pipeline_parallel}; allowed: 0 to {most}"
         )
+    if backend.zero_stage:
+        lines += refuse_precisions(recipe, ("bf16", "fp16"), "has no ZeRO in float32")
     return lines
 
 
@@ -78,7 +94,7 @@ def render(job: TrainingJob) -> Rendered:
             "pp_size": backend.pipeline_parallel,
             "zero_stage": backend.zero_stage,
             "cpu_offload": backend.offload,
-            "precision": "fp32",
+            "precision": job.plan.compute.precision,
             "max_norm": optimizer.gradient_clip,
             **({"microbatch_size": job.micro_rows} if backend.pipeline_parallel > 1 else {}),
         },
@@ -89,6 +105,8 @@ def render(job: TrainingJob) -> Rendered:
             "weight_decay": optimizer.weight_decay,
         },
     }
+    if job.plan.compute.gradient_checkpointing:
+        config["gradient_checkpointing"] = {"gradient_checkpointing_kwargs": {"use_reentrant": False}}
     return Rendered({CONFIG: json.dumps(config, indent=1)})
 
 

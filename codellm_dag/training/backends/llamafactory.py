@@ -66,6 +66,7 @@ def render(job: TrainingJob) -> Rendered:
 
     assert isinstance(job.recipe, SftRecipe)
     alternating(job.messages)
+    recomputes = job.plan.compute.gradient_checkpointing
     config = {
         "stage": "sft",
         "do_train": True,
@@ -77,7 +78,8 @@ def render(job: TrainingJob) -> Rendered:
         "packing": True,
         "neat_packing": True,
         "flash_attn": "sdpa",
-        "disable_gradient_checkpointing": True,
+        "disable_gradient_checkpointing": not recomputes,
+        **({"use_reentrant_gc": False} if recomputes else {}),
         "preprocessing_num_workers": 1,
         "output_dir": "out",
         **training_arguments(job),

@@ -21,7 +21,13 @@ from codellm_dag.training.backends.protocol import (
     TrainingRecipe,
 )
 from codellm_dag.training.environments.framework import FrameworkEnvironment
-from codellm_dag.training.expressing import PRETRAINING_FIELDS, refuse_all_but, refuse_kind
+from codellm_dag.training.expressing import (
+    PRETRAINING_FIELDS,
+    TORCH_TYPES,
+    half_flag,
+    refuse_all_but,
+    refuse_kind,
+)
 from codellm_dag.training.megatron_divides import indivisible
 
 ENVIRONMENT = FrameworkEnvironment.listed(Path(__file__).with_name("megatron.txt"))
@@ -36,8 +42,9 @@ from megatron.core.optimizer_param_scheduler import OptimizerParamScheduler
 from megatron.core.transformer import TransformerConfig
 given = json.load(open("{CONFIG}"))
 sizes = given["transformer"]
-for name in ("params_dtype", "pipeline_dtype"):
-    sizes[name] = getattr(torch, sizes[name])
+for part in (sizes, given["optimizer"]):
+    for name in part.keys() & {{"params_dtype", "pipeline_dtype"}}:
+        part[name] = getattr(torch, part[name])
 TransformerConfig(**sizes, activation_func=torch.nn.functional.silu)
 OptimizerConfig(**given["optimizer"])
 DistributedDataParallelConfig(**given["data_parallel"])
@@ -84,6 +91,7 @@ def render(job: TrainingJob) -> Rendered:
         "context-parallel-size": job.backend.context_parallel,
         "transformer-impl": "local",
         **({"sequence-parallel": True} if job.backend.tensor_parallel > 1 else {}),
+        **({"accumulate-allreduce-grads-in-fp32": True} if half_flag(job.plan.compute.precision) else {}),
     }
     if "wsd_decay_steps" in wsd:
         options |= {"lr-wsd-decay-style": "linear", "lr-wsd-decay-iters": wsd["wsd_decay_steps"]}
@@ -97,7 +105,8 @@ def render(job: TrainingJob) -> Rendered:
 
 
 def _optimizer(job: TrainingJob) -> dict[str, Any]:
-    optimizer = job.plan.optimizer
+    optimizer, precision = job.plan.optimizer, job.plan.compute.precision
+    half = half_flag(precision)
     return {
         "optimizer": "adam",
         "lr": optimizer.learning_rate,
@@ -108,6 +117,7 @@ def _optimizer(job: TrainingJob) -> dict[str, Any]:
         "adam_beta2": optimizer.beta2,
         "adam_eps": optimizer.epsilon,
         "clip_grad": optimizer.gradient_clip,
+        **({"params_dtype": TORCH_TYPES[precision]} | half if half else {}),
     }
 
 

@@ -84,6 +84,7 @@ def render(job: TrainingJob) -> Rendered:
         "zero-stage": backend.zero_stage,
         **({"cpu-optimizer": True} if backend.offload else {}),
         **({"no-pipeline-parallel": True} if backend.pipeline_parallel == 1 else {}),
+        **({"deepspeed-activation-checkpointing": True} if sizes.recomputation(job) else {}),
     }
     return Rendered(
         {
@@ -103,8 +104,8 @@ def _deepspeed(job: TrainingJob) -> dict[str, Any]:
         "train_micro_batch_size_per_gpu": job.micro_rows,
         "gradient_clipping": job.plan.optimizer.gradient_clip,
         "zero_optimization": zero,
-        "bf16": {"enabled": False},
-        "fp16": {"enabled": False},
+        "bf16": {"enabled": job.plan.compute.precision == "bf16"},
+        "fp16": {"enabled": job.plan.compute.precision == "fp16"},
     }
 
 

@@ -24,7 +24,14 @@ from codellm_dag.training.backends.protocol import (
     TrainingRecipe,
 )
 from codellm_dag.training.environments.framework import FrameworkEnvironment
-from codellm_dag.training.expressing import SFT_FIELDS, refuse_all_but, refuse_kind, refuse_schedules
+from codellm_dag.training.expressing import (
+    SFT_FIELDS,
+    TORCH_TYPES,
+    half_flag,
+    refuse_all_but,
+    refuse_kind,
+    refuse_schedules,
+)
 from codellm_dag.training.megatron_divides import indivisible_sizes
 from codellm_dag.training.swift_arguments import CONFIG, parser, shared_arguments, shared_files
 
@@ -110,15 +117,21 @@ def render(job: TrainingJob) -> Rendered:
         raise InvalidTrainingDataError("the checkpoint does not fit: " + "; ".join(lines))
     sizes.check_job(job)
     each, optimizer, plan = conversations_per_row(job), job.plan.optimizer, sizes.schedule(job)
+    precision = job.plan.compute.precision
+    half = half_flag(precision)
     wsd = {"lr_wsd_decay_style": "linear", "lr_wsd_decay_iters": plan.get("wsd_decay_steps")}
     config = {
         **shared_arguments(job, model),
+        "torch_dtype": TORCH_TYPES[precision],
         "fp16": False,  # without these two float32 becomes float16
         "bf16": False,
+        **half,
+        **({"accumulate_allreduce_grads_in_fp32": True} if half else {}),
         "packing": False,
         "padding_free": False,
         "attention_backend": "unfused",
         "recompute_granularity": "none",
+        **sizes.recomputation(job),
         "micro_batch_size": job.micro_rows * each,
         "global_batch_size": job.plan.batch.global_rows * each,
         "train_iters": job.plan.steps,

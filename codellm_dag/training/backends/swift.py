@@ -44,10 +44,14 @@ def render(job: TrainingJob) -> Rendered:
     files = shared_files(job)
     arguments = training_arguments(job)
     arguments["per_device_train_batch_size"] *= conversations_per_row(job)
+    recomputes = job.plan.compute.gradient_checkpointing
     config = {
         **shared_arguments(job, json.loads(files["model/config.json"])),
         "attn_impl": "sdpa",
-        "gradient_checkpointing": False,
+        "gradient_checkpointing": recomputes,
+        **({"gradient_checkpointing_kwargs": {"use_reentrant": False}} if recomputes else {}),
+        "fp16": False,  # without these two float32 weights are trained in float16 on a GPU
+        "bf16": False,
         **arguments,
         "report_to": ["none"],
         "save_strategy": "steps",

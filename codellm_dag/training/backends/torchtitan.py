@@ -23,7 +23,13 @@ from codellm_dag.training.backends.protocol import (
     TrainingRecipe,
 )
 from codellm_dag.training.environments.framework import FrameworkEnvironment
-from codellm_dag.training.expressing import PRETRAINING_FIELDS, refuse_all_but, refuse_kind
+from codellm_dag.training.expressing import (
+    PRETRAINING_FIELDS,
+    TORCH_TYPES,
+    refuse_all_but,
+    refuse_kind,
+    refuse_precisions,
+)
 from codellm_dag.training.megatron_divides import indivisible
 
 ENVIRONMENT = FrameworkEnvironment.listed(Path(__file__).with_name("torchtitan.txt"))
@@ -33,6 +39,7 @@ from functools import partial
 from torch import nn
 from torchtitan.components.loss import CrossEntropyLoss
 from torchtitan.components.optimizer import default_adamw
+from torchtitan.distributed.activation_checkpoint import FullAC
 from torchtitan.distributed.pipeline_parallel import pipeline_llm
 from torchtitan.models.common import ComplexRoPE, Embedding, Linear, RMSNorm
 from torchtitan.models.llama3 import Llama3Model, _build_llama3_layers, parallelize_llama
@@ -76,7 +83,8 @@ def job():
     )
     optimizer = default_adamw(lr={learning_rate}, betas={betas}, eps={epsilon}, weight_decay={weight_decay})
     loss = CrossEntropyLoss.Config(global_vocab_size=entries)
-    return Trainer.Config(model_spec=spec, optimizer=optimizer, loss=loss)
+    recomputed = FullAC.Config() if {recomputes} else None
+    return Trainer.Config(model_spec=spec, optimizer=optimizer, loss=loss, activation_checkpoint=recomputed)
 """
 _PARSE = f"""
 import json, sys
@@ -107,6 +115,7 @@ def refusals(recipe: TrainingRecipe) -> list[str]:
     assert isinstance(recipe, PretrainingRecipe)
     model, backend = recipe.model, recipe.backend
     lines = refuse_all_but(recipe, PRETRAINING_FIELDS) + indivisible(recipe)
+    lines += refuse_precisions(recipe, ("fp32", "bf16"), "has no float16")
     if model.kv_heads % backend.tensor_parallel and backend.tensor_parallel % model.kv_heads == 0:
         lines.append(
             f"model.kv_heads = {model.kv_heads}: torchtitan copies no key heads; allowed: a multiple of "
@@ -135,6 +144,7 @@ def render(job: TrainingJob) -> Rendered:
         betas=(optimizer.beta1, optimizer.beta2),
         epsilon=optimizer.epsilon,
         weight_decay=optimizer.weight_decay,
+        recomputes=job.plan.compute.gradient_checkpointing,
     )
     words = ["--module", "titan_job", "--config", "job"]
     for name, value in _options(job).items():
@@ -155,7 +165,7 @@ def _options(job: TrainingJob) -> dict[str, Any]:
         "training.max_norm": optimizer.gradient_clip,
         "training.steps": steps,
         "training.dtype": "float32",
-        "training.mixed_precision_param": "float32",
+        "training.mixed_precision_param": TORCH_TYPES[job.plan.compute.precision],
         "lr_scheduler.warmup_steps": warmup,
         "lr_scheduler.decay_type": "cosine" if optimizer.schedule == "cosine" else "linear",
         "lr_scheduler.min_lr_factor": 1.0 if optimizer.schedule == "constant" else optimizer.final_fraction,

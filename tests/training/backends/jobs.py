@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from codellm_dag.recipes.training import PretrainingRecipe, SftRecipe
 from codellm_dag.training.backends.protocol import TrainingJob, backend
 from codellm_dag.training.chat_examples import tokenized
+from codellm_dag.training.outside import OUTPUT
 from codellm_dag.training.plan import Plan
-from codellm_dag.training.rows import ExampleRows
+from codellm_dag.training.rows import Example, ExampleRows
 from tests.modelkit.tiny import RecordingReport, byte_tokenizer, save_checkpoint, tiny_llama
 
 TALKS = [
@@ -29,6 +33,9 @@ PRETRAINING: dict[str, Any] = {
     "model": {"hidden_size": 64, "layers": 4, "heads": 4, "kv_heads": 2, "intermediate_size": 128},
     "batch": {"global_rows": 8},
 }
+
+BF16: dict[str, Any] = {"compute.precision": "bf16", "compute.gradient_checkpointing": True}
+"""Changes of a recipe: bfloat16 products, and blocks computed again in the backward pass."""
 
 
 def sft(name: str, changes: Mapping[str, Any] | None = None) -> SftRecipe:
@@ -59,7 +66,15 @@ def job(
         tokenizer=tokenizer,
         rows=ExampleRows(list(tokenized(TALKS, tokenizer)), length, 0),
         messages=talks if isinstance(recipe, SftRecipe) else [],
-        plan=Plan(recipe.optimizer, recipe.batch, steps, recipe.seed, "identity", micro_rows=2),
+        plan=Plan(
+            recipe.optimizer,
+            recipe.batch,
+            steps,
+            recipe.seed,
+            "identity",
+            micro_rows=2,
+            compute=recipe.compute,
+        ),
         processes=processes,
         work=folder / "work",
         resume=folder / "resume",
@@ -82,3 +97,33 @@ def learns(name: str, folder: Path) -> RecordingReport:
     weight = "model.layers.0.mlp.up_proj.weight"
     assert not finished.model.state_dict()[weight].equal(this.build().state_dict()[weight])
     return report
+
+
+def agrees_in_bf16(name: str, folder: Path, tolerance: float) -> str:
+    """Ten steps of framework `name` in bf16 with recomputation, whose losses must be those of the trainer to
+    `tolerance` of their size; returns what it printed.
+
+    All conversations are one, so that order and packing change nothing; the trainer learns the newline after
+    a turn too, as frameworks do. No weight decays: frameworks except others from it.
+    """
+    plain = {"optimizer.schedule": "constant", "optimizer.warmup_fraction": 0, "optimizer.weight_decay": 0}
+    plain["optimizer.learning_rate"] = 0.002  # at 0.01 what is rounded grows tenfold in ten steps
+    runs = {"ours": ("trainer", BF16), "float32": ("trainer", {}), "theirs": (name, BF16)}
+    losses, weight = {}, "model.layers.0.mlp.up_proj.weight"
+    for run, (who, changes) in runs.items():
+        steps = 1 if run == "float32" else 10
+        this = job(sft(who, {**plain, **changes}), folder / run, steps, talks=TALKS[:1] * 40)
+        (example,) = tokenized(TALKS[:1], this.tokenizer)
+        (newline,) = byte_tokenizer().encode("\n")
+        taught = Example([*example.tokens, newline], [*example.learnt, True])
+        this = dataclasses.replace(this, rows=ExampleRows([taught] * 40, 128, 0))
+        rendered = backend(who).render(this)
+        rendered.write(this.work)
+        finished = backend(who).train(this, rendered, RecordingReport(folder / run / "resume"))
+        losses[run], trained = finished.trained.losses, finished.model.state_dict()[weight]
+    assert len(losses["theirs"]) == 10
+    assert losses["theirs"] == pytest.approx(losses["ours"], rel=tolerance)
+    apart = [abs(losses["theirs"][0] - losses[run][0]) for run in ("ours", "float32")]
+    assert apart[0] < apart[1] / 2  # the products are bfloat16
+    assert (trained != trained.bfloat16().float()).float().mean() > 0.9  # the weights are not
+    return (this.work / OUTPUT).read_text(encoding="utf-8")

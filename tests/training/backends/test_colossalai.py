@@ -12,9 +12,10 @@ import pytest
 from codellm_dag.recipes.base import InvalidRecipeError
 from codellm_dag.training.backends import colossalai
 from codellm_dag.training.backends.protocol import BackendUnavailableError
-from tests.training.backends.jobs import job, pretraining, sft
+from tests.training.backends.jobs import BF16, job, pretraining, sft
 
-CHANGES = {"backend.zero_stage": 1, "backend.tensor_parallel": 2, "backend.pipeline_parallel": 2}
+DEGREES = {"backend.tensor_parallel": 2, "backend.pipeline_parallel": 2}
+CHANGES = {**DEGREES, **BF16, "backend.zero_stage": 1}
 GOLDEN = {
     "processes": 8,
     "plugin": {
@@ -22,11 +23,12 @@ GOLDEN = {
         "pp_size": 2,
         "zero_stage": 1,
         "cpu_offload": False,
-        "precision": "fp32",
+        "precision": "bf16",
         "max_norm": 1.0,
         "microbatch_size": 2,
     },
     "optimizer": {"lr": 0.003, "betas": [0.9, 0.95], "eps": 1e-08, "weight_decay": 0.1},
+    "gradient_checkpointing": {"gradient_checkpointing_kwargs": {"use_reentrant": False}},
 }
 
 
@@ -35,11 +37,18 @@ def test_golden_configuration(tmp_path: Path) -> None:
     assert json.loads(rendered.files["colossalai.json"]) == GOLDEN
 
 
+def test_float32_without_recomputation(tmp_path: Path) -> None:
+    rendered = colossalai.render(job(pretraining("colossalai", DEGREES), tmp_path, processes=8))
+    plain = {**GOLDEN, "plugin": {**GOLDEN["plugin"], "zero_stage": 0, "precision": "fp32"}}
+    del plain["gradient_checkpointing"]
+    assert json.loads(rendered.files["colossalai.json"]) == plain
+
+
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
         (
-            {"backend.zero_stage": 3},
+            {**BF16, "backend.zero_stage": 3},
             "backend.zero_stage = 3: not in Colossal-AI's hybrid plugin with backend.pipeline_parallel = 1; "
             "allowed: 0 to 2",
         ),
@@ -49,7 +58,12 @@ def test_golden_configuration(tmp_path: Path) -> None:
             "allowed: 0 to 1",
         ),
         ({"optimizer.name": "muon"}, "optimizer.name = muon: colossalai has another one; allowed: adamw"),
+        (
+            {"backend.zero_stage": 1},
+            "compute.precision = fp32: colossalai has no ZeRO in float32; allowed: bf16, fp16",
+        ),
         (CHANGES, ""),
+        (DEGREES, ""),
     ],
 )
 def test_refusals(changes: dict, line: str) -> None:
@@ -71,7 +85,11 @@ def test_its_plugin_takes_what_is_written_and_not_what_is_wrong(
     built("colossalai")
     rendered = colossalai.render(job(pretraining("colossalai", CHANGES), tmp_path, processes=8))
     assert colossalai.degrees(rendered) == [2, 2, 2]
-    for wrong, told in (({"tp_size": 3}, "not divisible by tp_size 3"), ({"nosuch": 1}, "nosuch")):
+    for wrong, told in (
+        ({"tp_size": 3}, "not divisible by tp_size 3"),
+        ({"nosuch": 1}, "nosuch"),
+        ({"precision": "nosuch"}, "nosuch"),
+    ):
         files = {"colossalai.json": json.dumps({**GOLDEN, "plugin": {**GOLDEN["plugin"], **wrong}})}
         with pytest.raises(InvalidRecipeError, match=told):
             colossalai.validate(dataclasses.replace(rendered, files=files))

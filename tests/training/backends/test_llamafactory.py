@@ -16,7 +16,7 @@ from codellm_dag.recipes.training import SftRecipe
 from codellm_dag.training.backends import llamafactory
 from codellm_dag.training.environments.framework import VARIABLE, MissingEnvironmentError
 from codellm_dag.training.rows import InvalidTrainingDataError
-from tests.training.backends.jobs import TALKS, job, learns, pretraining, sft
+from tests.training.backends.jobs import BF16, TALKS, agrees_in_bf16, job, learns, pretraining, sft
 
 GOLDEN = """\
 stage: sft
@@ -70,6 +70,21 @@ def test_golden_configuration(tmp_path: Path) -> None:
     assert (table["train"]["file_name"], table["train"]["formatting"]) == ("train.json", "sharegpt")
 
 
+def test_bf16_and_recomputation(tmp_path: Path) -> None:
+    config = yaml.safe_load(llamafactory.render(job(sft("llamafactory", BF16), tmp_path)).files["train.yaml"])
+    changed = {"bf16": True, "disable_gradient_checkpointing": False, "use_reentrant_gc": False}
+    assert config == yaml.safe_load(GOLDEN) | changed
+
+
+def test_fp16_needs_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    this = job(sft("llamafactory", {"compute.precision": "fp16"}), tmp_path)
+    with pytest.raises(InvalidRecipeError, match=r"compute\.precision = fp16: needs a GPU; allowed here"):
+        llamafactory.render(this)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    config = yaml.safe_load(llamafactory.render(this).files["train.yaml"])
+    assert config == yaml.safe_load(GOLDEN) | {"fp16": True, "use_cpu": False}
+
+
 @pytest.mark.parametrize(
     ("schedule", "name", "options"),
     [
@@ -99,6 +114,11 @@ def test_schedules(schedule: str, name: str, options: dict | None, tmp_path: Pat
         ),
         ({"optimizer.schedule": "linear", "optimizer.final_fraction": 0}, ""),
         ({"epochs": 3, "optimizer.beta2": 0.99, "seed": 5, "base": "base_checkpoint"}, ""),
+        (
+            {**BF16, "compute.liger": True},
+            "compute.liger = True: llamafactory cannot express it; allowed: False",
+        ),
+        (BF16, ""),
     ],
 )
 def test_refusals(changes: dict, line: str) -> None:
@@ -143,7 +163,8 @@ def test_its_own_parser_takes_what_is_written_and_not_what_is_wrong(
     built: Callable[[str], None], tmp_path: Path
 ) -> None:
     built("llamafactory")
-    rendered = llamafactory.render(job(sft("llamafactory"), tmp_path))
+    llamafactory.validate(llamafactory.render(job(sft("llamafactory", BF16), tmp_path / "bf16")))
+    rendered = llamafactory.render(job(sft("llamafactory"), tmp_path / "fp32"))
     llamafactory.validate(rendered)
     text = rendered.files["train.yaml"]
     unknown = {**rendered.files, "train.yaml": text + "nosuch: 1\n"}
@@ -164,3 +185,13 @@ def test_a_run_learns_and_gives_a_checkpoint(built: Callable[[str], None], tmp_p
     rates = [values["learning_rate"] for _, values in report.points]
     assert rates[:3] == [0.0, 0.005, 0.01]  # its warm-up starts at 0
     assert rates[-1] == pytest.approx(0.01 * (0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * 7 / 8))))
+
+
+@pytest.mark.frameworks
+def test_a_run_in_bf16_with_recomputation_is_the_trainers(
+    built: Callable[[str], None], tmp_path: Path
+) -> None:
+    built("llamafactory")
+    printed = agrees_in_bf16("llamafactory", tmp_path, tolerance=1e-4)
+    assert "Gradient checkpointing enabled." in printed
+    assert "Upcasting trainable params to float32." in printed

@@ -14,7 +14,7 @@ from codellm_dag.training.backends import megatron
 from codellm_dag.training.backends.protocol import BackendUnavailableError
 from codellm_dag.training.rows import InvalidTrainingDataError
 from codellm_dag.training.schedule import learning_rate_share
-from tests.training.backends.jobs import job, pretraining, sft
+from tests.training.backends.jobs import BF16, job, pretraining, sft
 
 DEGREES = {"backend.tensor_parallel": 2, "backend.pipeline_parallel": 4}
 TRANSFORMER = {
@@ -58,6 +58,27 @@ def test_golden_configuration(tmp_path: Path) -> None:
         "--sequence-parallel",
         "--global-batch-size 8",
         "--micro-batch-size 2",
+    ):
+        assert line in words
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_and_recomputation(precision: str, tmp_path: Path) -> None:
+    changes = {**DEGREES, **BF16, "compute.precision": precision}
+    rendered = megatron.render(job(pretraining("megatron", changes), tmp_path, processes=8))
+    config, kind = (
+        json.loads(rendered.files["megatron.json"]),
+        {"bf16": "bfloat16", "fp16": "float16"}[precision],
+    )
+    recomputed = {"recompute_granularity": "full", "recompute_method": "uniform", "recompute_num_layers": 1}
+    weights = {"params_dtype": kind, precision: True}
+    assert config["transformer"] == TRANSFORMER | weights | {"pipeline_dtype": kind} | recomputed
+    assert {name: config["optimizer"].get(name) for name in weights} == weights
+    assert config["data_parallel"]["grad_reduce_in_fp32"] is True
+    words = rendered.files["arguments.txt"].splitlines()
+    for line in (
+        *(f"--{precision}", "--accumulate-allreduce-grads-in-fp32"),
+        *("--recompute-granularity full", "--recompute-method uniform", "--recompute-num-layers 1"),
     ):
         assert line in words
 
@@ -121,6 +142,8 @@ def test_its_classes_take_what_is_written_and_its_schedule_is_ours(
         assert rates == pytest.approx(
             [0.0, *ours[:-1]], abs=3e-3 * 0.03
         )  # one step later, and its end is too
+    half = job(pretraining("megatron", {**DEGREES, **BF16}), tmp_path / "bf16", processes=8)
+    megatron.validate(megatron.render(half))
     rendered = megatron.render(this)
     for part, wrong, words in (
         ("transformer", {"tensor_model_parallel_size": 3}, "must be a multiple of"),

@@ -12,7 +12,7 @@ import pytest
 from codellm_dag.recipes.base import InvalidRecipeError
 from codellm_dag.training.backends import megatron_deepspeed
 from codellm_dag.training.backends.protocol import BackendUnavailableError
-from tests.training.backends.jobs import job, pretraining, sft
+from tests.training.backends.jobs import BF16, job, pretraining, sft
 
 NAME = "megatron_deepspeed"
 CHANGES = {"backend.zero_stage": 2, "backend.offload": True, "backend.tensor_parallel": 2}
@@ -37,6 +37,18 @@ def test_golden_configuration(tmp_path: Path) -> None:
             "--deepspeed_config deepspeed.json",
             "--train-iters 10",
         ),
+    ):
+        assert line in words
+
+
+def test_bf16_and_recomputation(tmp_path: Path) -> None:
+    rendered = megatron_deepspeed.render(job(pretraining(NAME, CHANGES | BF16), tmp_path, processes=4))
+    config = json.loads(rendered.files["deepspeed.json"])
+    assert (config["bf16"], config["fp16"]) == ({"enabled": True}, {"enabled": False})
+    words = rendered.files["arguments.txt"].splitlines()
+    for line in (
+        *("--bf16", "--deepspeed-activation-checkpointing"),
+        *("--recompute-granularity full", "--recompute-method uniform", "--recompute-num-layers 1"),
     ):
         assert line in words
 
@@ -79,8 +91,10 @@ def test_fine_tuning_context_parallelism_and_training_here_are_refused() -> None
 @pytest.mark.frameworks
 def test_sizes_by_megatron_cores_class(built: Callable[[str], None], tmp_path: Path) -> None:
     built("megatron")
-    rendered = megatron_deepspeed.render(job(pretraining(NAME, CHANGES), tmp_path, processes=4))
+    rendered = megatron_deepspeed.render(job(pretraining(NAME, CHANGES), tmp_path / "fp32", processes=4))
     megatron_deepspeed.validate(rendered)
+    half = job(pretraining(NAME, CHANGES | BF16), tmp_path / "bf16", processes=4)
+    megatron_deepspeed.validate(megatron_deepspeed.render(half))
     sizes = {**json.loads(rendered.files["sizes.json"]), "num_attention_heads": 3}
     files = {**rendered.files, "sizes.json": json.dumps(sizes)}
     with pytest.raises(InvalidRecipeError, match="must be a multiple of"):

@@ -15,7 +15,7 @@ from codellm_dag.recipes.training import SftRecipe
 from codellm_dag.training.backends import megatron_swift
 from codellm_dag.training.backends.protocol import BackendUnavailableError
 from codellm_dag.training.rows import InvalidTrainingDataError
-from tests.training.backends.jobs import job, pretraining, sft
+from tests.training.backends.jobs import BF16, job, pretraining, sft
 
 GOLDEN = {
     "model": "model",
@@ -91,6 +91,16 @@ def test_golden_arguments(tmp_path: Path) -> None:
     assert rendered.command == ("-m", "swift.cli._megatron.main", "sft", "train.json")
 
 
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_and_recomputation(precision: str, tmp_path: Path) -> None:
+    changes = {**BF16, "compute.precision": precision, "backend.pipeline_parallel": 2}
+    rendered = megatron_swift.render(job(sft("megatron_swift", changes), tmp_path, processes=4))
+    recomputed = {"recompute_granularity": "full", "recompute_method": "uniform", "recompute_num_layers": 1}
+    weights = {"torch_dtype": {"bf16": "bfloat16", "fp16": "float16"}[precision], precision: True}
+    weights["accumulate_allreduce_grads_in_fp32"] = True
+    assert json.loads(rendered.files["train.json"]) == GOLDEN | weights | recomputed
+
+
 def test_a_final_decay_is_expressed(tmp_path: Path) -> None:
     changes = {"optimizer.schedule": "warmup_stable_decay", "optimizer.decay_fraction": 0.25}
     config = json.loads(
@@ -162,6 +172,8 @@ def test_its_own_parser_takes_what_is_written_and_not_what_is_wrong(
 ) -> None:
     built("swift")
     changes = {"backend.tensor_parallel": 2, "backend.pipeline_parallel": 2, "seed": 5}
+    half = job(sft("megatron_swift", {**changes, **BF16}), tmp_path / "bf16", processes=8)
+    megatron_swift.validate(megatron_swift.render(half))
     rendered = megatron_swift.render(job(sft("megatron_swift", changes), tmp_path / "dense", processes=8))
     megatron_swift.validate(rendered)  # two copies of the model
     this = job(

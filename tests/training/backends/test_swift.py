@@ -13,7 +13,7 @@ from codellm_dag.recipes.base import InvalidRecipeError
 from codellm_dag.recipes.training import SftRecipe
 from codellm_dag.training.backends import swift
 from codellm_dag.training.rows import InvalidTrainingDataError
-from tests.training.backends.jobs import TALKS, job, learns, pretraining, sft
+from tests.training.backends.jobs import BF16, TALKS, agrees_in_bf16, job, learns, pretraining, sft
 
 GOLDEN = {
     "model": "model",
@@ -27,6 +27,8 @@ GOLDEN = {
     "max_length": 128,
     "truncation_strategy": "delete",
     "gradient_checkpointing": False,
+    "fp16": False,
+    "bf16": False,
     "output_dir": "out",
     "add_version": False,
     "use_hf": True,
@@ -68,12 +70,32 @@ def test_golden_configuration(tmp_path: Path) -> None:
     assert [row["messages"] for row in json.loads(rendered.files["data/train.json"])] == TALKS
 
 
+def test_bf16_and_recomputation(tmp_path: Path) -> None:
+    config = json.loads(swift.render(job(sft("swift", BF16), tmp_path)).files["train.json"])
+    recomputed = {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"use_reentrant": False}}
+    assert config == GOLDEN | {"bf16": True} | recomputed  # the weights stay float32
+
+
+def test_fp16_needs_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    this = job(sft("swift", {"compute.precision": "fp16"}), tmp_path)
+    with pytest.raises(InvalidRecipeError, match=r"compute\.precision = fp16: needs a GPU; allowed here"):
+        swift.render(this)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    config = json.loads(swift.render(this).files["train.json"])
+    assert config == GOLDEN | {"fp16": True, "use_cpu": False}
+
+
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
         ({"optimizer.name": "muon"}, "optimizer.name = muon: swift has another one; allowed: adamw"),
         ({"replay": 0.1}, "replay = 0.1: swift cannot express it; allowed: 0.0"),
         ({"optimizer.schedule": "constant", "optimizer.weight_decay": 0}, ""),
+        (
+            {**BF16, "compute.compile": True},
+            "compute.compile = True: swift cannot express it; allowed: False",
+        ),
+        (BF16, ""),
     ],
 )
 def test_refusals(changes: dict, line: str) -> None:
@@ -100,8 +122,9 @@ def test_its_own_parser_takes_what_is_written_and_not_what_is_wrong(
     built: Callable[[str], None], tmp_path: Path
 ) -> None:
     built("swift")
-    rendered = swift.render(job(sft("swift"), tmp_path))
-    swift.validate(rendered)
+    swift.validate(swift.render(job(sft("swift", BF16), tmp_path / "bf16")))
+    rendered = swift.render(job(sft("swift"), tmp_path / "fp32"))
+    swift.validate(rendered)  # without the two flags it understands float16
     unknown = {**rendered.files, "train.json": json.dumps({**GOLDEN, "nosuch": 1})}
     with pytest.raises(InvalidRecipeError, match=r"own parser refuses the configuration: .*nosuch"):
         swift.validate(dataclasses.replace(rendered, files=unknown))
@@ -112,3 +135,13 @@ def test_a_run_learns_and_gives_a_checkpoint(built: Callable[[str], None], tmp_p
     built("swift")
     report = learns("swift", tmp_path)
     assert all(values["grad_norm"] > 0 for _, values in report.points)
+
+
+@pytest.mark.frameworks
+def test_a_run_in_bf16_with_recomputation_is_near_the_trainers(
+    built: Callable[[str], None], tmp_path: Path
+) -> None:
+    built("swift")
+    agrees_in_bf16("swift", tmp_path, tolerance=0.01)
+    arguments = json.loads((tmp_path / "theirs/work/out/args.json").read_text())
+    assert (arguments["bf16"], arguments["gradient_checkpointing"]) == (True, True)

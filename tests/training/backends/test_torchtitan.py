@@ -14,7 +14,7 @@ from codellm_dag.recipes.base import InvalidRecipeError
 from codellm_dag.training.backends import torchtitan
 from codellm_dag.training.backends.protocol import BackendUnavailableError
 from codellm_dag.training.model import new_model
-from tests.training.backends.jobs import job, pretraining, sft
+from tests.training.backends.jobs import BF16, job, pretraining, sft
 
 GOLDEN = """\
 --module titan_job --config job --training.local_batch_size 2 --training.global_batch_size 8 \
@@ -43,9 +43,19 @@ def test_golden_configuration(tmp_path: Path) -> None:
             ("weight_decay", "0.1"),
             ("theta", "10000.0"),
             ("enable_weight_tying", "True"),
+            ("activation_checkpoint", "recomputed"),
         ),
     ):
         assert values[name] == value, name
+    assert "recomputed = FullAC.Config() if False else None" in rendered.files["titan_job.py"]
+
+
+def test_bf16_and_recomputation(tmp_path: Path) -> None:
+    recipe = pretraining("torchtitan", CHANGES | BF16)
+    rendered = torchtitan.render(job(recipe, tmp_path, steps=20, processes=8))
+    golden = GOLDEN.replace("mixed_precision_param float32", "mixed_precision_param bfloat16")
+    assert " ".join(json.loads(rendered.files["words.json"])) == golden  # the weights stay float32
+    assert "recomputed = FullAC.Config() if True else None" in rendered.files["titan_job.py"]
 
 
 @pytest.mark.parametrize(
@@ -63,6 +73,11 @@ def test_golden_configuration(tmp_path: Path) -> None:
         ),
         ({"optimizer.name": "muon"}, "optimizer.name = muon: torchtitan has another one; allowed: adamw"),
         ({"backend.pipeline_parallel": 2, "model.tie_embeddings": False}, ""),
+        (
+            {"compute.precision": "fp16"},
+            "compute.precision = fp16: torchtitan has no float16; allowed: fp32, bf16",
+        ),
+        (BF16, ""),
     ],
 )
 def test_refusals(changes: dict, line: str) -> None:

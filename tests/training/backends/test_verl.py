@@ -13,7 +13,7 @@ from codellm_dag.recipes.base import InvalidRecipeError
 from codellm_dag.recipes.training import SftRecipe
 from codellm_dag.training.backends import verl
 from codellm_dag.training.backends.protocol import BackendUnavailableError
-from tests.training.backends.jobs import job, pretraining, sft
+from tests.training.backends.jobs import BF16, job, pretraining, sft
 
 GOLDEN = {
     "data.train_files": "data/train.parquet",
@@ -66,6 +66,14 @@ def test_golden_configuration(tmp_path: Path) -> None:
     assert "optim.override_optimizer_config={eps:1e-08}" in rendered.command
 
 
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_and_recomputation(precision: str, tmp_path: Path) -> None:
+    rendered = verl.render(job(sft("verl", {**BF16, "compute.precision": precision}), tmp_path))
+    mixed = {"param_dtype": precision, "reduce_dtype": "fp32", "buffer_dtype": "fp32"}
+    changed = {"model.enable_gradient_checkpointing": True, "+engine.mixed_precision": mixed}
+    assert json.loads(rendered.files["overrides.json"]) == GOLDEN | changed
+
+
 def test_sharding_groups_and_offload(tmp_path: Path) -> None:
     recipe = sft("verl", {"backend.hybrid_sharding": 2, "backend.offload": True})
     overrides = json.loads(verl.render(job(recipe, tmp_path, processes=2)).files["overrides.json"])
@@ -108,7 +116,8 @@ def test_its_own_tree_composes_what_is_written_and_not_what_is_wrong(
     built: Callable[[str], None], tmp_path: Path
 ) -> None:
     built("verl")
-    rendered = verl.render(job(sft("verl"), tmp_path))
+    verl.validate(verl.render(job(sft("verl", BF16), tmp_path / "bf16")))
+    rendered = verl.render(job(sft("verl"), tmp_path / "fp32"))
     verl.validate(rendered)
     for wrong, told in (({"engine.nosuch": 1}, "nosuch"), ({"engine.strategy": "fsdp9"}, "fsdp9")):
         words = [f"{name}={value}" for name, value in wrong.items()]

@@ -82,10 +82,14 @@ def _replace(values: dict[str, Any], dotted: str, value: Any, owner: str) -> Non
 
 
 def describe_validation_error(owner: str, error: ValidationError) -> str:
-    """One line per problem: ``TrainingRecipe.learning_rate = -1: Input should be greater than 0``."""
+    """One line per problem: ``TrainingRecipe.learning_rate = -1: Input should be greater than 0``.
+
+    What a class of fields says of them together names field and value itself.
+    """
     lines = []
     for problem in error.errors(include_url=False):
         field = ".".join([owner, *(str(part) for part in problem["loc"])])
-        value = "" if problem["type"] == "missing" else f" = {problem['input']!r}"
-        lines.append(f"{field}{value}: {problem['msg']}")
+        together = problem["type"] == "value_error" and isinstance(problem["input"], dict)
+        value = "" if together or problem["type"] == "missing" else f" = {problem['input']!r}"
+        lines.append(f"{field}{value}: {problem['msg'].removeprefix('Value error, ')}")
     return "\n".join(lines)

@@ -12,7 +12,7 @@ from codellm_dag.training import saving
 from codellm_dag.training.plan import Plan
 from codellm_dag.training.processes import Processes
 from codellm_dag.training.rows import Rows
-from codellm_dag.training.speed import Speed
+from codellm_dag.training.speed import Speed, machine_words
 
 
 class SaveWhenDue(TrainerCallback):
@@ -51,6 +51,7 @@ class Reporter(TrainerCallback):
     def __init__(self, plan: Plan, rows: Rows, report: Report, speed: Speed) -> None:
         self.plan, self.report, self.speed = plan, report, speed
         self.sequence_length = rows.sequence_length
+        self._machine = ""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Report what an earlier attempt did, so that curves are whole."""
@@ -73,6 +74,7 @@ class Reporter(TrainerCallback):
         measured = self.speed.step((done - before) * length, (total - done) * length)
         if measured:
             self.report.point(step, **measured)
+            self._machine = machine_words(measured)
         self.report.work(self.speed.tokens, self.speed.flops)
 
     def _point(self, entry: dict[str, float]) -> None:
@@ -88,4 +90,4 @@ class Reporter(TrainerCallback):
             **grown,
         )
         done, total = (self.plan.rows_until(at) * self.sequence_length for at in (step, self.plan.steps))
-        self.report.progress(done, total, unit="tokens", note=f"loss {entry['loss']:.3f}")
+        self.report.progress(done, total, unit="tokens", note=f"loss {entry['loss']:.3f}{self._machine}")

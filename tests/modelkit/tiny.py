@@ -86,13 +86,14 @@ class RecordingReport:
     tables: dict[str, list[Mapping[str, Any]]] = field(default_factory=dict)
     messages: list[str] = field(default_factory=list)
     steps: list[tuple[float, float, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     measured: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     worked: tuple[int, float | None] = (0, None)
     stop_requested: Callable[[], bool] = lambda: False
 
     def progress(self, done: float, total: float, unit: str = "", note: str = "") -> None:
-        del note
         self.steps.append((done, total, unit))
+        self.notes.append(note)
 
     def metric(self, **values: Any) -> None:
         self.metrics.update(values)

@@ -9,7 +9,7 @@ import pytest
 
 from codellm_dag.stages.protocol import Inputs, Stopped
 from codellm_dag.training import pretrained_checkpoint, speed
-from codellm_dag.training.speed import Speed, flops_per_token
+from codellm_dag.training.speed import Speed, flops_per_token, machine_words
 from tests.modelkit.tiny import RecordingReport, tiny_llama
 from tests.training.conftest import TINY
 from tests.training.test_pretrained_checkpoint import run
@@ -38,6 +38,8 @@ def test_rate_left_and_utilization(monkeypatch: pytest.MonkeyPatch) -> None:
         "seconds_left": 8.0,
         "mfu": pytest.approx(10_000 * 6e9 / (2 * 312e12)),
     }
+    assert machine_words(point) == ", 3.0 GiB, MFU 10%"
+    assert machine_words({"peak_memory_gib": 0.44}) == ", 0.4 GiB"
     assert (meter.tokens, meter.flops) == (20_000, 20_000 * 6e9)
 
 
@@ -85,10 +87,14 @@ def test_a_run_says_its_rate_its_memory_and_the_time_left(
     inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(speed, "_EVERY", 0.0)
-    measured = run(TINY, inputs, tmp_path).measured
+    monkeypatch.setattr(speed, "peak_memory", lambda: 3 * 2**30)
+    report = run(TINY, inputs, tmp_path)
+    measured = report.measured
     assert [step for step, _ in measured] == list(range(1, 13))
     assert all(
         {"tokens_per_second", "peak_memory_gib", "seconds_left"} <= point.keys() for _, point in measured
     )
-    assert all(point["tokens_per_second"] > 0 < point["peak_memory_gib"] for _, point in measured)
+    assert all(point["tokens_per_second"] > 0 and point["peak_memory_gib"] == 3.0 for _, point in measured)
     assert measured[0][1]["seconds_left"] > measured[-1][1]["seconds_left"] == 0
+    losses = [f"loss {values['loss']:.3f}" for _, values in report.points]
+    assert report.notes == losses[:1] + [f"{loss}, 3.0 GiB" for loss in losses[1:]]

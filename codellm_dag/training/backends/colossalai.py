@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import NoReturn
 
 from codellm_dag.recipes.training import PretrainingRecipe
 from codellm_dag.stages.protocol import Report
@@ -53,7 +54,7 @@ print("\\n" + json.dumps([plugin.dp_size, plugin.pp_size, plugin.tp_size]))
 """
 
 
-def version() -> str:
+def version() -> NoReturn:
     """Colossal-AI's version. Raises BackendUnavailableError: it cannot train here."""
     raise BackendUnavailableError(
         f"backend.name = colossalai: Colossal-AI {ENVIRONMENT.version} has no training program; its plugin "
@@ -123,6 +124,6 @@ def degrees(rendered: Rendered) -> list[int]:
 
 
 def train(job: TrainingJob, rendered: Rendered, report: Report) -> Finished:
-    """Raises BackendUnavailableError (see `version`)."""
+    """Raises BackendUnavailableError, as `version` does."""
     del job, rendered, report
-    raise BackendUnavailableError(version())
+    version()

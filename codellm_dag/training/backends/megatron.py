@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from codellm_dag.recipes.training import PretrainingRecipe
 from codellm_dag.stages.protocol import Report
@@ -58,7 +58,7 @@ print("\\n" + json.dumps(found))
 """
 
 
-def version() -> str:
+def version() -> NoReturn:
     """Megatron-Core's version. Raises BackendUnavailableError: it cannot train here."""
     raise BackendUnavailableError(
         f"backend.name = megatron: megatron-core {ENVIRONMENT.version} has no training program; its "
@@ -134,6 +134,6 @@ def learning_rates(rendered: Rendered) -> list[float]:
 
 
 def train(job: TrainingJob, rendered: Rendered, report: Report) -> Finished:
-    """Raises BackendUnavailableError (see `version`)."""
+    """Raises BackendUnavailableError, as `version` does."""
     del job, rendered, report
-    raise BackendUnavailableError(version())
+    version()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from codellm_dag.recipes.training import PretrainingRecipe
 from codellm_dag.stages.protocol import Report
@@ -43,7 +43,7 @@ print("\\nnull")
 """
 
 
-def version() -> str:
+def version() -> NoReturn:
     """Its version. Raises BackendUnavailableError: it cannot train here."""
     raise BackendUnavailableError(
         "backend.name = megatron_deepspeed: Megatron-DeepSpeed is no package; its configuration is rendered "
@@ -117,6 +117,6 @@ def validate(rendered: Rendered) -> None:
 
 
 def train(job: TrainingJob, rendered: Rendered, report: Report) -> Finished:
-    """Raises BackendUnavailableError (see `version`)."""
+    """Raises BackendUnavailableError, as `version` does."""
     del job, rendered, report
-    raise BackendUnavailableError(version())
+    version()

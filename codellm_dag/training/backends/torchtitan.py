@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from codellm_dag.recipes.training import PretrainingRecipe
 from codellm_dag.stages.protocol import Report
@@ -100,7 +100,7 @@ print("\\n" + json.dumps(sum(parameter.numel() for parameter in built.parameters
 """
 
 
-def version() -> str:
+def version() -> NoReturn:
     """TorchTitan's version. Raises BackendUnavailableError: it cannot train here."""
     raise BackendUnavailableError(
         f"backend.name = torchtitan: TorchTitan {ENVIRONMENT.version} does not read our shards; its "
@@ -192,6 +192,6 @@ def parameters(rendered: Rendered) -> int:
 
 
 def train(job: TrainingJob, rendered: Rendered, report: Report) -> Finished:
-    """Raises BackendUnavailableError (see `version`)."""
+    """Raises BackendUnavailableError, as `version` does."""
     del job, rendered, report
-    raise BackendUnavailableError(version())
+    version()

@@ -17,6 +17,7 @@ import dagster as dg
 from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from pydantic.fields import FieldInfo
 
+from codellm_dag.launch.identity import check_recipe
 from codellm_dag.recipes import Recipe
 from codellm_dag.recipes.presets import overlay, preset_recipe
 from codellm_dag.stages.registry import STAGES, Stage
@@ -58,11 +59,13 @@ def check_run_config(run_config: Mapping[str, Any]) -> None:
     """Check the recipe of every asset that a run configures, whether or not its turn has come.
 
     Raises InvalidRecipeError with one line per bad field, so that a wrong learning rate of the last stage
-    stops the run in its first second and not after the stages before it.
+    stops the run in its first second and not after the stages before it; likewise what the chosen training
+    framework cannot express.
     """
     for asset, values in (run_config.get("ops") or {}).items():
         if asset in STAGES and isinstance(values, Mapping):
-            overlay(asset_recipe_default(STAGES[asset]), values.get("config") or {})
+            recipe = overlay(asset_recipe_default(STAGES[asset]), values.get("config") or {})
+            check_recipe(STAGES[asset], recipe)
 
 
 def run_config_of(asset: str, recipe: Recipe) -> dict[str, Any]:

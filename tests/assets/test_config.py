@@ -146,6 +146,12 @@ def test_a_rule_that_spans_fields_is_checked_too():
         check_run_config(run_config)
 
 
+def test_what_a_later_asset_s_framework_cannot_express_is_told_at_once():
+    run_config = {"ops": {"sft_checkpoint": {"config": {"backend": {"name": "llamafactory"}, "replay": 0.5}}}}
+    with pytest.raises(InvalidRecipeError, match=r"SftRecipe\.replay = 0\.5: llamafactory"):
+        check_run_config(run_config)
+
+
 def test_run_config_of_a_recipe_is_read_back_as_that_recipe():
     tree = Tree(count=5, leaf=Leaf(weight=0.1))
     assert Tree.parse(run_config_of("tree", tree)["ops"]["tree"]["config"]) == tree

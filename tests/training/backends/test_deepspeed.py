@@ -46,12 +46,15 @@ def test_losses_and_weights_are_the_trainer_s(
 
 @pytest.mark.frameworks
 @pytest.mark.parametrize("processes", [1, 2])
-@pytest.mark.parametrize("stage", range(4))
-def test_it_resumes_to_the_bit(inputs: Inputs, tmp_path: Path, stage: int, processes: int) -> None:
-    whole = train(zero(stage), inputs, tmp_path / "whole", processes)
-    first = train(zero(stage), inputs, tmp_path, processes, stop_after=6)
+@pytest.mark.parametrize(("stage", "offload"), KINDS)
+def test_it_resumes_to_the_bit(
+    inputs: Inputs, tmp_path: Path, processes: int, stage: int, offload: bool
+) -> None:
+    recipe = zero(stage, offload)
+    whole = train(recipe, inputs, tmp_path / "whole", processes)
+    first = train(recipe, inputs, tmp_path, processes, stop_after=6)
     assert first.ended == "Stopped: asked to end; saved after step 6 of 12"
-    told = train(zero(stage), inputs, tmp_path, processes)
+    told = train(recipe, inputs, tmp_path, processes)
     assert told.messages == ["resuming from checkpoint-6"]
     assert told.points == whole.points
     assert files(tmp_path / "out") == files(tmp_path / "whole/out")

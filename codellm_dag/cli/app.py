@@ -11,6 +11,7 @@ from codellm_dag.cli import (
     lineage,
     plan,
     reap,
+    render,
     report,
     reproduce,
     scores,
@@ -40,6 +41,7 @@ for command in (
     trials.trials,
     verify.verify,
     plan.plan,
+    render.render,
     reap.reap,
 ):
     app.command()(command)

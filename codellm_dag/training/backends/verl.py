@@ -56,8 +56,6 @@ def refusals(recipe: TrainingRecipe) -> list[str]:
 
 def render(job: TrainingJob) -> Rendered:
     """Overrides of its configuration ``sft_trainer_engine``, as JSON and as its command line has them."""
-    import torch
-
     from codellm_dag.training.outside import conversations_per_row
 
     assert isinstance(job.recipe, SftRecipe)
@@ -99,7 +97,7 @@ def render(job: TrainingJob) -> Rendered:
         "trainer.logger": ["console", "file"],
         "trainer.seed": job.plan.seed,
         "trainer.resume_mode": "disable",
-        "trainer.device": "cuda" if torch.cuda.is_available() else "cpu",
+        "trainer.device": "cuda",  # see `version`: it trains on GPUs only
         "trainer.n_gpus_per_node": job.processes,
     }
     launch = (
@@ -127,16 +125,21 @@ def validate(rendered: Rendered) -> None:
     understood_as_written(ENVIRONMENT, rendered, _PARSE)
 
 
-def train(job: TrainingJob, rendered: Rendered, report: Report) -> Finished:
-    """Run it; losses come from its file logger."""
+def write_data(job: TrainingJob, folder: Path) -> None:
+    """Write the conversations below `folder`: Parquet, so not among the rendered texts."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    (folder / DATA).parent.mkdir(exist_ok=True)
+    pq.write_table(pa.table({"messages": list(job.messages)}), folder / DATA)
+
+
+def train(job: TrainingJob, rendered: Rendered, report: Report) -> Finished:
+    """Run it; losses come from its file logger."""
     from codellm_dag.training.outside import run_framework
 
     job.model_folder()
-    (job.work / DATA).parent.mkdir(exist_ok=True)
-    pq.write_table(pa.table({"messages": list(job.messages)}), job.work / DATA)
+    write_data(job, job.work)
     result = f"out/global_step_{job.plan.steps}/huggingface"
     return run_framework(ENVIRONMENT, job, rendered, report, LOG, _point, result)
 

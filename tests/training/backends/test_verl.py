@@ -48,7 +48,7 @@ GOLDEN = {
     "trainer.logger": ["console", "file"],
     "trainer.seed": 0,
     "trainer.resume_mode": "disable",
-    "trainer.device": "cpu",
+    "trainer.device": "cuda",  # it is rendered for another machine, too
     "trainer.n_gpus_per_node": 1,
 }
 

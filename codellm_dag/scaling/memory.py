@@ -3,13 +3,15 @@
 States follow Rajbhandari et al. 2020 (ZeRO, sections 3.1 and 5, figure 1): with P parameters and N devices
 data parallelism holds weights, gradients and optimizer state whole; ZeRO-1 shards the state over the devices,
 ZeRO-2 the gradients too, ZeRO-3 and FSDP the weights too. Offloading (Ren et al. 2021) moves the same parts
-to host memory: the state, from ZeRO-2 on the gradients, with ZeRO-3 the weights. Tensor and pipeline
+to host memory: the state, from ZeRO-2 on the gradients, with ZeRO-3 the weights; what DeepSpeed 0.19 keeps
+beside them, there and on the device, is read off its source (``runtime/zero``). Tensor and pipeline
 parallelism divide layers (Narayanan et al. 2021); activations are divided by the tensor-parallel degree as
 with sequence parallelism, and the first stage of a 1F1B pipeline holds those of as many micro-batches as
 there are stages (Korthikanti et al. 2022, 4.2.2 and 4.2.3).
 
-A step is largest at one of four moments: at the loss, at the start or at the end of the backward pass, or in
-the optimizer. Measured against real runs by ``bench/memory.py`` and ``bench/memory_sharded.py``.
+A step is largest at one of five moments: at the loss, at the start or at the end of the backward pass, when
+gradients are summed, or in the optimizer. Measured against real runs by ``bench/memory.py`` and
+``bench/memory_sharded.py``.
 """
 
 from __future__ import annotations
@@ -125,16 +127,20 @@ def data_parallel_memory(strategy: str, work: Work, devices: int, shard_group: i
     base, _, offload = strategy.partition("_")
     stage = {"ddp": 0, "fsdp": 3}.get(base, 0) if base in ("ddp", "fsdp") else int(base[-1])
     precision = work.precision_of(strategy)
-    sharded = states(stage, work.model.parameters, precision, work.moments_bytes, shards)
+    model = work.model
+    sharded = states(stage, model.parameters, precision, work.moments_bytes, shards)
     extra = _buffers(strategy, stage, work, shards)
+    # ZeRO-2 sums a copy of the bucket. Where all gradients fit in the bucket that is once, when activations
+    # are gone. ZeRO-1 does the same; there the whole gradients, counted all along, are as large.
+    copy = model.parameters * precision.gradient if stage == 2 and model.parameters <= BUCKET else 0
     host = 0
     if offload:
-        weights, gradients, state = sharded
+        host = _host(stage, work, shards)
+        weights, gradients, _ = sharded
         sharded = (weights if stage < 3 else 0, gradients if stage < 2 else 0, 0)
-        host = weights + gradients + state - sum(sharded)
     # Where the state is sharded each device takes a share of the matrices.
     scratch = _scratch(work) // (shards if stage >= 1 else 1)
-    return _height(strategy, work, precision, sharded, extra, scratch, work.model.layers, host=host)
+    return _height(strategy, work, precision, sharded, extra, scratch, model.layers, host=host, copy=copy)
 
 
 def states(
@@ -157,16 +163,45 @@ def _buffers(strategy: str, stage: int, work: Work, shards: int) -> int:
     if precision.autocast:  # casts are kept for the backward pass; those of gathered layers are not
         extra = (model.matrix_parameters if stage < 3 else model.embedding) * precision.activation
     largest = max(model.layer, model.embedding)
-    if shards == 1 and not strategy.endswith("_offload"):
+    if shards == 1 and strategy in ("ddp", "fsdp"):
         return extra
     if strategy == "ddp":
         return extra + model.parameters * precision.gradient  # the reducer's buckets are copies
     if strategy == "fsdp":  # a block at work and the next one, and one block's whole gradient
         return extra + largest * (2 * precision.gathered + precision.gradient)
-    bucket = min(model.parameters, BUCKET) * precision.gradient
-    if stage == 3:  # weights that stay gathered; the bucket, and its copy in the order of the reduce-scatter
-        return extra + min(model.parameters, LIVE) * precision.gathered + 2 * bucket
-    return extra + bucket + (largest * precision.gradient if stage == 2 else 0)
+    bucket = min(model.parameters, BUCKET) * precision.gradient  # a process alone has it too
+    offload = strategy.endswith("_offload")
+    if stage == 3:  # the bucket, and its copy in the order of the reduce-scatter; weights that stay gathered
+        alone = shards == 1 and not offload  # a device that has all weights gathers none
+        return extra + 2 * bucket + (0 if alone else min(model.parameters, LIVE) * precision.gathered)
+    if offload:  # temp_grad_buffer_for_gpu_offload: through it gradients come back to be summed
+        extra += _largest_parameter(model) * precision.gradient
+    if stage == 1:
+        return extra + bucket
+    summed = bucket if model.parameters > BUCKET else 0  # a full bucket's copy, while the pass goes on
+    return extra + bucket + summed + largest * precision.gradient
+
+
+def _host(stage: int, work: Work, shards: int) -> int:
+    """Bytes of host memory for one device with offload.
+
+    The device's shares of the master weights and moments, and of the gradients, twice in ZeRO-3 (all
+    partitions in one buffer, and the optimizer's). ZeRO-3: of the weights. ZeRO-1 and 2: a copy of the new
+    weights on their way to the device, what gradients have summed up to where micro-batches are accumulated,
+    and room for the largest parameter's gradient.
+    """
+    model, precision = work.model, work.precision_of(f"zero{stage}")
+    weight, gradient, state = states(3, model.parameters, precision, work.moments_bytes, shards)
+    if stage == 3:
+        return weight + 2 * gradient + state
+    accumulated = gradient if work.accumulation > 1 else 0
+    return weight + gradient + accumulated + state + _largest_parameter(model) * precision.gradient
+
+
+def _largest_parameter(model: Architecture) -> int:
+    """Values of the largest tensor of weights; gate and up matrices of all experts are one."""
+    swiglu = model.hidden * model.intermediate * (2 * model.experts or 1)
+    return max(model.embedding, model.hidden * model.attention_width, swiglu)
 
 
 def parallel_memory(work: Work, tensor: int, pipeline: int, data: int) -> Memory:
@@ -212,10 +247,14 @@ def _height(
     layers: int,
     *,
     host: int = 0,
+    copy: int = 0,
     tensor: int = 1,
     in_flight: int = 1,
 ) -> Memory:
-    """The largest of the four moments; weights and state are there in all of them."""
+    """The largest of the moments; weights and state are there in all of them.
+
+    `copy`: bytes of gradients that are copied when the backward pass is over.
+    """
     weights, gradients, state = held
     model, width = work.model, precision.activation
     rows, length = work.micro_rows, work.length
@@ -240,6 +279,7 @@ def _height(
         before + blocks + loss,
         (before or min(matrix, gradients)) + blocks + passing,
         gradients + last + passing + ends,
+        before + copy,
         gradients + scratch,
     )
     total = weights + state + extra + height

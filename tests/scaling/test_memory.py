@@ -13,6 +13,8 @@ from codellm_dag.scaling.published import PUBLISHED
 from codellm_dag.training.architecture import Architecture
 
 LLAMA = PUBLISHED["llama-2-7b"]
+LARGEST = 4 * 32_000 * 4096 / LLAMA.parameters
+"""Bytes of an embedding matrix for each parameter of the model."""
 
 
 def held(memory: Memory) -> float:
@@ -36,9 +38,10 @@ def test_figure_1_of_the_zero_paper(stage, gigabytes):
         ("zero2", 4 + (4 + 12) / 8, 0),
         ("zero3", (4 + 4 + 12) / 8, 0),
         ("fsdp", (4 + 4 + 8) / 8, 0),
-        ("zero1_offload", 4 + 4, 12 / 8),
-        ("zero2_offload", 4, (4 + 12) / 8),
-        ("zero3_offload", 0, (4 + 4 + 12) / 8),
+        # Also on the host: a copy of the new weights (ZeRO-3: of gradients), the largest tensor's gradient.
+        ("zero1_offload", 4 + 4, (4 + 4 + 12) / 8 + LARGEST),
+        ("zero2_offload", 4, (4 + 4 + 12) / 8 + LARGEST),
+        ("zero3_offload", 0, (4 + 4 + 4 + 12) / 8),
     ],
 )
 def test_bytes_a_parameter_as_our_backends_hold_them(precision, strategy, device, host):
@@ -65,6 +68,26 @@ def test_casts_of_matrices_are_kept_but_not_where_layers_are_gathered():
     output = 2 * 32_000 * 4096
     assert data_parallel_memory("zero3", work, 8).buffers == output + 4 * 1_000_000_000 + 2 * bucket
     assert data_parallel_memory("fsdp", work, 8).buffers == output + largest * (2 * 2 + 4)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "gigabytes"), [("zero1", 2), ("zero2", 4), ("zero3", 4), ("ddp", 0), ("fsdp", 0)]
+)
+def test_deepspeeds_bucket_is_there_in_a_process_alone(strategy, gigabytes):
+    # setup_buckets (ZeRO-3: __init__) asks for no number of processes; ZeRO-2 and 3 sum a copy of it.
+    largest = 4 * (4 * 4096**2 + 3 * 4096 * 11_008 + 2 * 4096) if strategy == "zero2" else 0
+    memory = data_parallel_memory(strategy, Work(LLAMA, 16, 1), 1)
+    assert memory.buffers == gigabytes * 10**9 + largest
+
+
+def test_the_copy_of_a_bucket_with_all_gradients_meets_no_activations():
+    model = Architecture(100, 8, 4, 2, 2, 4, 16)
+    gradients, largest = 4 * model.parameters, 4 * 800
+    short, long = (data_parallel_memory("zero2_offload", Work(model, n, 1), 2) for n in (1, 1000))
+    # weights; the bucket, the largest block's gradient and the largest tensor's; the bucket's copy
+    assert short.total == 2 * gradients + 2 * largest + gradients
+    assert long.total == pytest.approx(2 * gradients + 2 * largest + long.activations, rel=0.1)
+    assert long.activations > 10 * gradients
 
 
 def test_deepspeeds_buffers_are_no_larger_than_the_model():
@@ -95,16 +118,36 @@ def test_fsdp_shards_as_zero3_does_and_hybrid_over_a_group():
 def test_offloading_moves_what_is_sharded_to_the_host():
     work = Work(LLAMA, 16, 1, precision="bf16")
     whole, offloaded = (data_parallel_memory(name, work, 8) for name in ("zero1", "zero1_offload"))
-    assert (offloaded.host, offloaded.optimizer) == (whole.optimizer, 0)
-    assert whole.total - offloaded.total == whole.optimizer == -(-12 * LLAMA.parameters // 8)
+    largest, share = (
+        4 * 32_000 * 4096,
+        -(-4 * LLAMA.parameters // 8),
+    )  # the embedding; of weights or gradients
+    assert whole.optimizer == -(-12 * LLAMA.parameters // 8)
+    assert (offloaded.host, offloaded.optimizer) == (whole.optimizer + 2 * share + largest, 0)
+    assert whole.total - offloaded.total == whole.optimizer - largest
+
+
+@pytest.mark.parametrize(("strategy", "more"), [("zero1", 4), ("zero2", 4), ("zero3", 0)])
+def test_accumulated_gradients_lie_on_the_host_too(strategy, more):
+    # accumulated_grads_in_cpu; ZeRO-3 has one buffer of all partitions for that anyway.
+    host = [data_parallel_memory(f"{strategy}_offload", Work(LLAMA, 16, 1, n), 8).host for n in (1, 2)]
+    assert (host[1] - host[0]) / LLAMA.parameters == pytest.approx(more / 8)
+
+
+def test_room_for_the_largest_tensor_where_experts_are_one():
+    model = Architecture(100, 8, 4, 2, 2, 4, 16, experts=4, experts_per_token=2)
+    host = data_parallel_memory("zero2_offload", Work(model, 4, 1), 2).host
+    assert host == 4 * 5 * model.parameters // 2 + 4 * (4 * 2 * 8 * 16)  # gate and up of 4 experts
 
 
 @pytest.mark.parametrize("strategy", ["zero2_offload", "zero3_offload"])
 def test_what_offloading_takes_from_the_device_passes_through_it(strategy):
-    # One device alone: the bucket and the gradient of a block; in ZeRO-3 gathered weights and two buckets.
+    # One device alone: the bucket, its copy, the gradients of a block and of an embedding matrix; in ZeRO-3
+    # gathered weights and two buckets.
     memory = data_parallel_memory(strategy, Work(LLAMA, 16, 1), 1)
     block = 4 * (4 * 4096**2 + 3 * 4096 * 11_008 + 2 * 4096)
-    assert memory.buffers == {"zero2_offload": 2 * 10**9 + block, "zero3_offload": 8 * 10**9}[strategy]
+    through = {"zero2_offload": 4 * 10**9 + block + 4 * 32_000 * 4096, "zero3_offload": 8 * 10**9}
+    assert memory.buffers == through[strategy]
     assert memory.total == pytest.approx(memory.weights + memory.buffers, abs=2**30)  # activations: 16 tokens
 
 

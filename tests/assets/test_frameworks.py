@@ -68,10 +68,11 @@ def test_what_cannot_run_is_refused_before_the_first_framework(store: Store, con
 
 
 def test_a_dataset_is_learnt_from_in_place_of_sft_data(store: Store) -> None:
+    config = {"backends": [{"name": "trainer"}], "training": {"data": "mine"}}
     told = "instruction_data has no partition 'mine' yet (there: none)"
-    assert told in failure(run(training={"data": "mine"})), "sft_data was there"
+    assert told in failure(run(**config)), "sft_data was there"
     store.refs.set("instruction_data", "mine", reference("instruction_data", "corpus"))
-    assert "'pretrained_checkpoint' (000000000000), is not whole" in failure(run(training={"data": "mine"}))
+    assert "'pretrained_checkpoint' (000000000000), is not whole" in failure(run(**config))
     assert store.ledger.rows() == []
 
 

@@ -1,7 +1,7 @@
 """On the path of a process, it makes training wait after step ``HOLD_AT`` until it is asked to end.
 
-The file ``HOLD_FILE`` tells that it waits. So a test may evict a training that runs, whatever the machine's
-speed.
+The file ``HOLD_FILE``, if one is named, tells that it waits. So a test may evict a training that runs,
+whatever the machine's speed.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ def _hold(module: Any) -> None:
 
     def on_step_end(self: Any, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.processes.first and state.global_step == int(os.environ["HOLD_AT"]):
-            Path(os.environ["HOLD_FILE"]).touch()
+            if told := os.environ.get("HOLD_FILE"):
+                Path(told).touch()
             while not self.report.stop_requested():
                 time.sleep(0.01)
         honest(self, args, state, control, **kwargs)
